@@ -1,0 +1,29 @@
+# Two commands matter: `make run` and `make test`. README.md gives the plain commands beside each.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: run test lab lint lock colab
+
+run: .venv/installed  ## execute every notebook into build/notebooks and print documented against measured
+	$(PY) tools/run_notebooks.py
+
+test: lint  ## ruff, unit tests, and every notebook under nbval
+	$(PY) -m pytest
+
+lint: .venv/installed  ## ruff, on code and notebooks
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+lab: .venv/installed  ## JupyterLab on the start notebook
+	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+
+colab: .venv/installed  ## make colab REPO=owner/name: write the repository's address into set-up cells and badges
+	$(PY) tools/set_repository.py "$(REPO)"
+
+lock:  ## resolve requirements.lock anew for Python 3.11 to 3.13 (needs uv)
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --upgrade --quiet requirements.txt -o requirements.lock
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
