@@ -1,0 +1,375 @@
+"""The vocabulary of the notebooks: load, scale, build, fit, compare, plot.
+
+Data flows one way: table -> arrays -> runs -> a long data frame, one row per run and epoch -> figures.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import numbers
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from sklearn.preprocessing import StandardScaler
+
+from batchlab.data import FEATURES, TARGET, DataError, load_ads
+from batchlab.environment import report
+from batchlab.training import fit
+
+__all__ = [
+    "FEATURES",
+    "METRICS",
+    "TARGET",
+    "DataError",
+    "build_model",
+    "colour",
+    "compare_with_documented",
+    "documented_runs",
+    "fit",
+    "history_frame",
+    "load_ads",
+    "plot_bands",
+    "plot_history",
+    "report",
+    "scale_features",
+    "show",
+    "subplots",
+]
+
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+_DOCUMENTED = Path(__file__).resolve().parent.parent / "data" / "documented_runs.json"
+
+
+# --- scaling -----------------------------------------------------------------------------------------
+
+
+def scale_features(df: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Standardise age and salary over all rows: subtract the mean, divide by the standard deviation.
+
+    As documented, the scaler sees every row, those of the later validation part included. The standard
+    deviation is the population's (divisor n), as in `sklearn.preprocessing.StandardScaler`.
+
+    Args:
+        df: A table from `load_ads`; Age in years, EstimatedSalary in currency units a year.
+
+    Returns:
+        x, float32 of shape (rows, 2), in standard deviations; y, float32 of shape (rows,), 0 or 1.
+
+    Raises:
+        DataError: A needed column is missing, or a feature is constant, so that it has no scale.
+    """
+    source = df.attrs.get("source", "the table")
+    missing = [name for name in (*FEATURES, TARGET) if name not in df.columns]
+    if missing:
+        raise DataError(
+            f"{source}: column {missing[0]} is missing; found {', '.join(map(str, df.columns))}. "
+            "Pass the frame that load_ads returns."
+        )
+    for name in FEATURES:
+        if df[name].nunique() < 2:
+            raise DataError(
+                f"{source}: column {name} is constant, so its standard deviation is 0 and it cannot be "
+                "scaled. Use a table in which it varies, or leave the column out."
+            )
+    x = StandardScaler().fit_transform(df[list(FEATURES)].to_numpy(dtype=np.float64))
+    return x.astype(np.float32), df[TARGET].to_numpy(dtype=np.float32)
+
+
+# --- model building ----------------------------------------------------------------------------------
+
+
+def build_model(
+    hidden: Sequence[int] = (10, 10),
+    *,
+    features: int = 2,
+    optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+    seed: int | None = None,
+    name: str | None = None,
+) -> keras.Sequential:
+    """Build and compile a binary classifier: ReLU layers, one sigmoid output, binary cross-entropy.
+
+    The defaults are the documented network: 2 inputs, two layers of 10, 1 output, which makes
+    30 + 110 + 11 = 151 parameters. `compile()` was documented without an optimizer, and Keras then
+    takes RMSprop with learning rate 0.001.
+
+    Args:
+        hidden: Units of each hidden layer; may be empty, which leaves logistic regression.
+        features: Number of input columns.
+        optimizer: A Keras optimizer or its name.
+        seed: Seeds the initial weights (Glorot uniform; Glorot & Bengio 2010) without touching any
+            global random state. Without it every call draws fresh weights.
+        name: The model's name, shown in its summary.
+
+    Returns:
+        The compiled model; it maps float32 of shape (rows, features) to probabilities (rows, 1).
+
+    Raises:
+        ValueError: A size is not a whole number of at least 1.
+    """
+    for what, size in (("features", features), *((f"hidden[{i}]", units) for i, units in enumerate(hidden))):
+        if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+            raise ValueError(f"build_model: {what} is {size!r}; give a whole number of at least 1.")
+    seeds = np.random.SeedSequence(seed).generate_state(len(hidden) + 1)
+    units = [*((int(n), "relu") for n in hidden), (1, "sigmoid")]
+    model = keras.Sequential(
+        [keras.Input((int(features),))]
+        + [
+            keras.layers.Dense(n, activation, kernel_initializer=keras.initializers.GlorotUniform(int(s)))
+            for (n, activation), s in zip(units, seeds, strict=True)
+        ],
+        name=name,
+    )
+    model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+# --- results -----------------------------------------------------------------------------------------
+
+
+def documented_runs() -> dict:
+    """Return the documented figures, as `data/documented_runs.json` holds them."""
+    return json.loads(_DOCUMENTED.read_text(encoding="utf-8"))
+
+
+def history_frame(history: keras.callbacks.History, *, batch_size: int, seed: int = 0) -> pd.DataFrame:
+    """Turn the history of one run into the long form in which all results travel.
+
+    Args:
+        history: What `fit` returned.
+        batch_size: The batch size of the run.
+        seed: A label that tells runs apart.
+
+    Returns:
+        One row an epoch: batch_size, seed, epoch (from 1), updates (optimizer steps so far), then the
+        loss in nats and the accuracy as a share of rows, and their `val_` twins where measured.
+    """
+    epochs = np.asarray(history.epoch) + 1
+    head = {
+        "batch_size": batch_size,
+        "seed": seed,
+        "epoch": epochs,
+        "updates": epochs * history.params["steps"],
+    }
+    order = [*METRICS, *history.history]  # a model's further metrics follow these four
+    figures = {name: history.history[name] for name in dict.fromkeys(order) if name in history.history}
+    return pd.DataFrame({**head, **figures})
+
+
+def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """Lay a run beside the documented figures of its batch size.
+
+    Args:
+        frame: The long frame of one run (`history_frame`).
+        batch_size: 1 or 250, the two whose figures are documented.
+
+    Returns:
+        One row per documented epoch and figure, with columns documented, measured and difference
+        (measured minus documented); losses in nats, accuracies as shares of rows.
+
+    Raises:
+        ValueError: No figures are documented for this batch size, or the run ended too early.
+    """
+    epochs = documented_runs()["runs"].get(str(batch_size), {}).get("epoch")
+    if not epochs:
+        raise ValueError(f"No figures are documented for batch size {batch_size}; there are some for 1 and 250.")
+    run = frame[frame["batch_size"] == batch_size].set_index("epoch")
+    if run.index.max() < max(map(int, epochs)):
+        raise ValueError(
+            f"The run has {run.index.max()} epochs, but epoch {max(map(int, epochs))} is documented. "
+            "Train for at least as many."
+        )
+    rows = [
+        (int(epoch), metric, value, float(run.loc[int(epoch), metric]))
+        for epoch, figures in epochs.items()
+        for metric, value in figures.items()
+    ]
+    table = pd.DataFrame(rows, columns=["epoch", "figure", "documented", "measured"])
+    table["difference"] = table["measured"] - table["documented"]
+    return table.set_index(["epoch", "figure"]).round(4)
+
+
+# --- plotting ----------------------------------------------------------------------------------------
+
+# Okabe & Ito (2008), "Color Universal Design": told apart with every common colour blindness.
+_COLOURS = {1: "#D55E00", 32: "#009E73", 250: "#0072B2"}
+_INK = "#222222"
+_STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.edgecolor": "#777777",
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    # An opaque light page keeps dark ink legible in dark mode.
+    "figure.facecolor": "#FCFCFA",
+    "axes.facecolor": "#FCFCFA",
+    "figure.constrained_layout.use": True,
+}
+_UNITS = {
+    "epoch": "epoch",
+    "updates": "updates (optimizer steps)",
+    "loss": "training loss (nats)",
+    "val_loss": "validation loss (nats)",
+    "accuracy": "training accuracy (share of rows)",
+    "val_accuracy": "validation accuracy (share of rows)",
+}
+
+
+def colour(batch_size: int) -> str:
+    """Return the one colour that stands for a batch size in every figure, as `#rrggbb`.
+
+    Raises:
+        ValueError: No colour has been given to this batch size.
+    """
+    if batch_size not in _COLOURS:
+        raise ValueError(f"No colour stands for batch size {batch_size!r}; there is one for {sorted(_COLOURS)}.")
+    return _COLOURS[batch_size]
+
+
+def subplots(columns: int = 1, *, width: float = 9.0, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """Open a figure in the house style without touching matplotlib's global settings.
+
+    Args:
+        columns: Number of panels side by side.
+        width: Of the whole figure, in inches; 9 fills a notebook.
+        height: In inches.
+
+    Returns:
+        The figure and the list of its axes.
+    """
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)
+    return figure, list(axes[0])
+
+
+def plot_history(
+    history: keras.callbacks.History, *, batch_size: int, axes: Sequence[Axes] | None = None
+) -> list[Axes]:
+    """Draw loss, validation loss, accuracy and validation accuracy of one run on one figure.
+
+    Args:
+        history: What `fit` returned, trained with validation rows.
+        batch_size: Of the run; it gives the colour and the title.
+        axes: Two axes to draw on, the loss first; a new figure without them.
+
+    Returns:
+        The two axes. The figure carries an alt text, which `show` uses.
+
+    Raises:
+        ValueError: The history lacks one of the four curves.
+    """
+    missing = [name for name in METRICS if name not in history.history]
+    if missing:
+        raise ValueError(
+            f"plot_history: the history has no {', '.join(missing)}. Fit with validation_split or "
+            "validation_data, on a model compiled with metrics=['accuracy']."
+        )
+    frame = history_frame(history, batch_size=batch_size)
+    axes = subplots(2)[1] if axes is None else list(axes)
+    shade = colour(batch_size)
+    dark = tuple(0.45 * channel for channel in to_rgb(shade))
+    described = []
+    for ax, metric, unit in zip(axes, ("loss", "accuracy"), ("nats", "share of rows"), strict=True):
+        for key, label, line_colour, style in (
+            (metric, "training", shade, "-"),
+            (f"val_{metric}", "validation", dark, (0, (4, 1.2))),
+        ):
+            ax.plot(frame["epoch"], frame[key], color=line_colour, linestyle=style, linewidth=1.3, label=label)
+            described.append(f"{label} {metric} from {frame[key].iloc[0]:.2f} to {frame[key].iloc[-1]:.2f}")
+        ax.set(xlabel="epoch", ylabel=f"{metric} ({unit})", title=f"Batch size {batch_size}: {metric}")
+        ax.legend()
+    epochs = len(frame)
+    axes[0].figure.set_label(
+        f"One run at batch size {batch_size}, two panels over {epochs} epochs. Left: {described[0]} and "
+        f"{described[1]} nats. Right: {described[2]} and {described[3]}."
+    )
+    return axes
+
+
+def plot_bands(
+    frame: pd.DataFrame,
+    *,
+    y: str = "loss",
+    x: str = "epoch",
+    ax: Axes | None = None,
+    label: str | None = None,
+) -> Axes:
+    """Draw one metric for each batch size: the median over seeds, with the band that holds 95 % of runs.
+
+    Args:
+        frame: Long results with columns batch_size, seed, epoch, updates and the metric. A batch size
+            with one seed is drawn as the single run that it is, without a band.
+        y: The metric: loss, accuracy, val_loss or val_accuracy.
+        x: The budget on the horizontal axis: epoch or updates.
+        ax: Where to draw; a new figure without it.
+        label: Legend text, in which `{}` stands for the batch size.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: The frame lacks a column.
+    """
+    missing = [name for name in ("batch_size", "seed", x, y) if name not in frame.columns]
+    if missing:
+        raise ValueError(f"plot_bands: the frame has no column {missing[0]}; it has {', '.join(frame.columns)}.")
+    ax = subplots()[1][0] if ax is None else ax
+    for batch_size, runs in frame.groupby("batch_size"):
+        quantiles = runs.groupby(x)[y].quantile([0.025, 0.5, 0.975]).unstack()
+        shade = colour(batch_size)
+        ax.plot(quantiles[0.5], color=shade, linewidth=1.6, label=(label or "batch size {}").format(batch_size))
+        if runs["seed"].nunique() > 1:
+            ax.fill_between(quantiles.index, quantiles[0.025], quantiles[0.975], color=shade, alpha=0.18, linewidth=0)
+    ax.set(xlabel=_UNITS.get(x, x), ylabel=_UNITS.get(y, y))
+    ax.legend()
+    return ax
+
+
+def show(drawn: Axes | Sequence[Axes] | Figure, alt: str | None = None) -> None:
+    """Display a figure as a PNG that carries its text alternative, and close it.
+
+    Args:
+        drawn: The figure, or any of its axes.
+        alt: What the figure shows, for readers who cannot see it. Figures from `plot_history` bring
+            their own.
+
+    Raises:
+        ValueError: There is no alt text.
+    """
+    from IPython.display import display  # only notebooks need it
+
+    first = drawn if isinstance(drawn, Axes | Figure) else drawn[0]
+    figure = first if isinstance(first, Figure) else first.figure
+    alt = alt or str(figure.get_label())
+    if not alt:
+        raise ValueError("show: give `alt`, a sentence that says what the figure shows.")
+    for ax in figure.axes:  # titles and legends are made by the caller, outside the style's reach
+        title = ax.get_title()
+        ax.set_title("")
+        ax.set_title(title, loc="left", fontweight="bold", fontsize=12, color=_INK)
+        if ax.get_legend():
+            ax.get_legend().set_frame_on(False)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=160, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    plt.close(figure)
+    width = round(figure.get_figwidth() * 96)
+    display(
+        {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt},
+        raw=True,
+        metadata={"image/png": {"alt": alt, "width": width}},
+    )
