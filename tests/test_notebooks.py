@@ -1,0 +1,406 @@
+"""What every committed notebook keeps to, and that all of them run on the stand-in.
+
+Each rule is a function from a notebook to its breaches, and each has counter-examples that show it at work.
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STAND_IN = ROOT / "data" / "stand_in.csv"
+
+IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
+PLACES = r"/(?:home|root|tmp|Users|work|private|var/folders)/|[A-Za-z]:\\+(?:Users|Temp)\b"
+MACHINE_PATH = re.compile(rf"(?<![\w.~-])(?:{PLACES})|ipykernel_\d+")
+PACKAGE_INDEX = re.compile(r"pypi\.org|pythonhosted\.org|index-url|/simple/", re.IGNORECASE)
+
+
+# --- reading a notebook ------------------------------------------------------------------------------
+
+
+def code_cells(notebook):
+    """Code cells with the names that a reader gives them: code cell 1, code cell 2, ..."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [(f"code cell {number}", cell) for number, cell in enumerate(cells, start=1)]
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def prose(notebook) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def tree(cell) -> ast.Module:
+    return ast.parse(TransformerManager().transform_cell(cell.source))  # IPython's magics are not Python
+
+
+def has_assert(cell) -> bool:
+    return any(isinstance(node, ast.Assert) for node in ast.walk(tree(cell)))
+
+
+def strings(value) -> Iterator[str]:
+    """Every text in a cell, except the bytes of pictures, in which anything may occur by chance."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in {"image/png", "image/jpeg"}:
+                yield from strings(item)
+
+
+def texts_with(pattern: re.Pattern, notebook) -> list[str]:
+    return [
+        f"cell {number}: {match.group()}"
+        for number, cell in enumerate(notebook.cells, start=1)
+        for text in strings(cell)
+        if (match := pattern.search(text))
+    ]
+
+
+# --- the rules ---------------------------------------------------------------------------------------
+
+
+def executed_in_order(notebook):
+    return [
+        f"{name} has execution count {cell.execution_count}"
+        for number, (name, cell) in enumerate(code_cells(notebook), start=1)
+        if cell.execution_count != number
+    ]
+
+
+def no_errors(notebook):
+    return [
+        f"{name} raised {output.ename}"
+        for name, cell in code_cells(notebook)
+        for output in cell.outputs
+        if output.output_type == "error" and "raises-exception" not in tags(cell)
+    ]
+
+
+def no_stderr(notebook):
+    return [
+        f"{name} wrote to stderr: {output.text[:60]}"
+        for name, cell in code_cells(notebook)
+        for output in cell.outputs
+        if output.get("name") == "stderr"
+    ]
+
+
+def no_machine_path(notebook):
+    return texts_with(MACHINE_PATH, notebook)
+
+
+def no_package_index(notebook):
+    return texts_with(PACKAGE_INDEX, notebook)
+
+
+def no_trailing_semicolon(notebook):
+    return [
+        f"{name}: {line}"
+        for name, cell in code_cells(notebook)
+        for line in cell.source.splitlines()
+        if line.rstrip().endswith(";")
+    ]
+
+
+def figures_have_alt_text(notebook):
+    return [
+        f"{name} has a figure without alt text of at least 40 characters"
+        for name, cell in code_cells(notebook)
+        for output in cell.outputs
+        for kind in IMAGES & output.get("data", {}).keys()
+        if len(output.metadata.get(kind, {}).get("alt", "")) < 40
+    ]
+
+
+def begins_with_one_title(notebook):
+    first = notebook.cells[0]
+    titles = re.findall(r"^# ", first.source, re.MULTILINE)
+    good = first.cell_type == "markdown" and first.source.startswith("# ") and len(titles) == 1
+    return [] if good else ["cell 1 is not a title cell: markdown that begins with its one # heading"]
+
+
+def has_goals_and_recap(notebook):
+    return [
+        f"there is no {section} heading"
+        for section in ("Goals", "Recap")
+        if not re.search(rf"^##+ .*\b{section}\b", prose(notebook), re.MULTILINE)
+    ]
+
+
+def begins_with_the_silent_set_up(notebook):
+    cells = code_cells(notebook)
+    if not cells or "set-up" not in tags(cells[0][1]):
+        return ["the first code cell is not the one tagged set-up"]
+    return ["the set-up cell has output"] if cells[0][1].outputs else []
+
+
+def runs_on_plain_python(notebook):
+    kernel = notebook.metadata.get("kernelspec", {})
+    language = notebook.metadata.get("language_info", {}).get("name")
+    found = (kernel.get("name"), kernel.get("display_name", "").removesuffix(" (ipykernel)"), language)
+    plain = ("python3", "Python 3", "python")
+    return [] if found == plain else [f"the metadata name {found} instead of {plain}"]
+
+
+def cells_are_short(notebook):
+    return [
+        f"{name} has {len(cell.source.splitlines())} lines; 40 are the limit"
+        for name, cell in code_cells(notebook)
+        if len(cell.source.splitlines()) > 40
+    ]
+
+
+def defines_no_class(notebook):
+    return [
+        f"{name} defines class {node.name}"
+        for name, cell in code_cells(notebook)
+        for node in ast.walk(tree(cell))
+        if isinstance(node, ast.ClassDef)
+    ]
+
+
+def imports_only_helpers_from_here(notebook):
+    breaches = []
+    for name, cell in code_cells(notebook):
+        if "set-up" in tags(cell):
+            continue
+        for node in ast.walk(tree(cell)):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+            breaches += [f"{name} imports {module}" for module in modules if module.split(".")[0] == "batchlab"]
+    return breaches
+
+
+def ignored_output_is_asserted(notebook):
+    """Output that nbval does not compare is a picture, a duration, or behind an assertion close by."""
+    cells = code_cells(notebook)
+    breaches = []
+    for index, (name, cell) in enumerate(cells):
+        ignored = "nbval-ignore-output" in tags(cell) or "NBVAL_IGNORE_OUTPUT" in cell.source
+        only_images = all(IMAGES & output.get("data", {}).keys() for output in cell.outputs)
+        asserted = any(has_assert(near) for _, near in cells[index : index + 3])
+        if ignored and not (only_images or asserted or "timing" in tags(cell)):
+            breaches.append(f"{name}'s output is ignored, and no assert follows within two code cells")
+    return breaches
+
+
+def asserts_something(notebook):
+    found = any(has_assert(cell) for _, cell in code_cells(notebook))
+    return [] if found else ["no cell has an assert"]
+
+
+def is_valid(notebook):
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        return [str(error).splitlines()[0]]
+    return []
+
+
+RULES = [
+    executed_in_order,
+    no_errors,
+    no_stderr,
+    no_machine_path,
+    no_package_index,
+    no_trailing_semicolon,
+    figures_have_alt_text,
+    begins_with_one_title,
+    has_goals_and_recap,
+    begins_with_the_silent_set_up,
+    runs_on_plain_python,
+    cells_are_short,
+    defines_no_class,
+    imports_only_helpers_from_here,
+    ignored_output_is_asserted,
+    asserts_something,
+    is_valid,
+]
+
+
+# --- the committed notebooks -------------------------------------------------------------------------
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS, "notebooks/ is empty, so nothing below would be checked"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook(path, rule):
+    breaches = rule(nbformat.read(path, as_version=4))
+    assert not breaches, f"{path.name}: " + "; ".join(breaches)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_file_ends_with_one_newline(path):
+    assert re.search(rb"[^\n]\n\Z", path.read_bytes())
+
+
+def test_set_up_cells_are_identical():
+    by_source = {}
+    for path in NOTEBOOKS:
+        _, cell = code_cells(nbformat.read(path, as_version=4))[0]
+        by_source.setdefault((cell.source, *tags(cell)), []).append(path.name)
+    assert len(by_source) == 1, f"set-up cells differ between {list(by_source.values())}"
+
+
+@pytest.mark.skipif(
+    os.environ["ADS_CSV"] == str(STAND_IN), reason="the notebooks' own check runs on the stand-in already"
+)
+def test_all_run_on_the_stand_in_and_print_the_documented_figures(tmp_path):
+    command = [sys.executable, "tools/run_notebooks.py", "--output", str(tmp_path)]
+    environment = os.environ | {"ADS_CSV": str(STAND_IN)}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr == ""
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in NOTEBOOKS}
+
+    _, _, tables = result.stdout.partition("Documented against measured")
+    printed = set(re.findall(r"\d\.\d{4}\b", tables))
+    runs = json.loads((ROOT / "data" / "documented_runs.json").read_text(encoding="utf-8"))["runs"]
+    figures = [figures for size in ("1", "250") for figures in runs[size]["epoch"].values()]
+    documented = {f"{value:.4f}" for epoch in figures for value in epoch.values()}
+    assert len(documented) > 15
+    assert documented <= printed, f"not in the printed tables: {sorted(documented - printed)}"
+
+
+# --- the rules at work -------------------------------------------------------------------------------
+
+
+def figure(alt: str):
+    return new_output("display_data", data={"image/png": "aGk="}, metadata={"image/png": {"alt": alt}})
+
+
+@pytest.fixture
+def good():
+    """A notebook that keeps to every rule."""
+    notebook = new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
+            "language_info": {"name": "python"},
+        },
+        cells=[
+            new_markdown_cell("# Title\n\n## Goals\n\nSee https://example.org/home/page."),
+            new_code_cell("import batchlab", metadata={"tags": ["set-up"]}),
+            new_code_cell("%time 1 + 1", outputs=[figure("A figure whose description is at least forty long.")]),
+            new_code_cell("x = 2\nx", outputs=[new_output("execute_result", data={"text/plain": "2"})]),
+            new_code_cell("assert x == 2"),
+            new_markdown_cell("## Recap"),
+        ],
+    )
+    for number, (_, cell) in enumerate(code_cells(notebook), start=1):
+        cell.execution_count = number
+    return notebook
+
+
+def stream(name: str, text: str):
+    return new_output("stream", name=name, text=text)
+
+
+def error():
+    return new_output("error", ename="ValueError", evalue="no", traceback=[])
+
+
+def put(position: int, field: str, value):
+    """A change that sets one field of one cell."""
+    return lambda notebook: notebook.cells[position].__setitem__(field, value)
+
+
+def tagged_as_ignored(notebook):
+    notebook.cells[3].metadata["tags"] = ["nbval-ignore-output"]
+    notebook.cells[4].source = "x"
+
+
+def ignored_by_comment(notebook):
+    notebook.cells[3].source = "# NBVAL_IGNORE_OUTPUT\nx"
+    notebook.cells[4].source = "x"
+
+
+def without_kernel(notebook):
+    del notebook.metadata["kernelspec"]
+
+
+def with_own_kernel(notebook):
+    notebook.metadata["kernelspec"]["display_name"] = "my-environment"
+
+
+COUNTER_EXAMPLES = [
+    (executed_in_order, put(3, "execution_count", 7)),
+    (executed_in_order, put(3, "execution_count", None)),
+    (no_errors, put(3, "outputs", [error()])),
+    (no_stderr, put(3, "outputs", [stream("stderr", "a warning")])),
+    (no_machine_path, put(3, "source", "read('/home/ada/table.csv')")),
+    (no_machine_path, put(0, "source", "# Title\n\nSee `/Users/ada/x`.")),
+    (no_machine_path, put(3, "outputs", [stream("stdout", "C:\\Users\\ada")])),
+    (no_machine_path, put(3, "outputs", [stream("stdout", "in /tmp/x")])),
+    (no_machine_path, put(3, "outputs", [stream("stdout", "ipykernel_123/4.py")])),
+    (no_package_index, put(3, "source", "%pip install --index-url https://example.org/simple/ x")),
+    (no_package_index, put(0, "source", "# Title\n\nhttps://pypi.org/project/x")),
+    (no_trailing_semicolon, put(3, "source", "x;")),
+    (no_trailing_semicolon, put(3, "source", "x; \ny")),
+    (figures_have_alt_text, put(3, "outputs", [figure("")])),
+    (figures_have_alt_text, put(3, "outputs", [figure("Too short.")])),
+    (begins_with_one_title, put(0, "source", "Title\n\n## Goals")),
+    (begins_with_one_title, put(0, "source", "# One\n\n# Two\n\n## Goals")),
+    (has_goals_and_recap, put(5, "source", "The end, without a Recap heading")),
+    (has_goals_and_recap, put(0, "source", "# Title")),
+    (begins_with_the_silent_set_up, put(1, "metadata", nbformat.from_dict({}))),
+    (begins_with_the_silent_set_up, put(1, "outputs", [stream("stdout", "Cloning")])),
+    (runs_on_plain_python, without_kernel),
+    (runs_on_plain_python, with_own_kernel),
+    (cells_are_short, put(3, "source", "x\n" * 41)),
+    (defines_no_class, put(3, "source", "class Layer:\n    pass")),
+    (imports_only_helpers_from_here, put(3, "source", "from batchlab.data import load_ads")),
+    (imports_only_helpers_from_here, put(3, "source", "import batchlab.training as training")),
+    (ignored_output_is_asserted, tagged_as_ignored),
+    (ignored_output_is_asserted, ignored_by_comment),
+    (asserts_something, put(4, "source", "x == 2")),
+    (is_valid, put(3, "execution_count", "three")),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_accepts_a_good_notebook_and_has_a_counter_example(rule, good):
+    assert rule(good) == []
+    assert rule in [example[0] for example in COUNTER_EXAMPLES]
+
+
+@pytest.mark.parametrize(("rule", "spoil"), COUNTER_EXAMPLES, ids=lambda part: getattr(part, "__name__", ""))
+def test_rule_refuses(rule, spoil, good):
+    bad = deepcopy(good)
+    spoil(bad)
+    assert rule(bad)
+
+
+@pytest.mark.parametrize(
+    ("rule", "tag", "change"),
+    [
+        (no_errors, "raises-exception", put(3, "outputs", [error()])),
+        (ignored_output_is_asserted, "timing", tagged_as_ignored),
+    ],
+)
+def test_a_tag_makes_the_exception(rule, tag, change, good):
+    change(good)
+    assert rule(good)
+    good.cells[3].metadata["tags"] = [*tags(good.cells[3]), tag]
+    assert rule(good) == []
