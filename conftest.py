@@ -12,7 +12,8 @@ import pytest
 REAL_TABLES = ("../shared/data/Social_Network_Ads.csv", "data/Social_Network_Ads.csv")
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
+    """Export the table that kernels will use, and set nbval's mode to match."""
     os.environ["BATCHLAB_OFFLINE"] = "1"  # kernels inherit it, and ADS_CSV
     real = real_table(config.rootpath)
     os.environ["ADS_CSV"] = str(real or config.rootpath / "data" / "stand_in.csv")
@@ -22,6 +23,7 @@ def pytest_configure(config):
 
 
 def real_table(root: Path) -> Path | None:
+    """Find the real table: the file named by ADS_CSV first, unless that is the stand-in."""
     if named := os.environ.get("ADS_CSV"):
         if not Path(named).is_file():
             raise pytest.UsageError("the environment variable ADS_CSV names no file")
@@ -30,7 +32,8 @@ def real_table(root: Path) -> Path | None:
     return next(((root / place).resolve() for place in REAL_TABLES if (root / place).is_file()), None)
 
 
-def pytest_report_header(config):
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which table is used, and how strictly."""
     mode = "strictly" if config.option.nbval else "by their own assertions"
     stand_in = Path(os.environ["ADS_CSV"]).name == "stand_in.csv"
     return f"notebooks: checked {mode}, on the {'stand-in' if stand_in else 'real table'}"
