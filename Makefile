@@ -2,13 +2,19 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: run test lab lint lock colab
+.PHONY: run test test-colab bench lab lint lock colab
 
 run: .venv/installed  ## execute every notebook into build/notebooks and print documented against measured
 	$(PY) tools/run_notebooks.py
 
 test: lint  ## ruff, unit tests, and every notebook under nbval
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
+
+test-colab: .venv-colab/installed  ## the engine's equality tests on the versions that Colab has
+	.venv-colab/bin/python -m pytest -n 2 --dist loadfile tests/test_fit.py tests/test_fit_seeds.py tests/test_helpers.py
+
+bench: .venv/installed  ## plain Keras, ours and others side by side, into build/
+	$(PY) benchmarks/bench.py
 
 lint: .venv/installed  ## ruff, on code and notebooks
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -26,4 +32,9 @@ lock:  ## resolve requirements.lock anew for Python 3.11 to 3.13 (needs uv)
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv-colab/installed: requirements.txt tests/colab_versions.txt
+	$(PYTHON) -m venv .venv-colab
+	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c tests/colab_versions.txt
 	@touch $@

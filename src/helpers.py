@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from batchlab.data import FEATURES, TARGET, DataError, load_ads
 from batchlab.environment import report
-from batchlab.training import fit
+from batchlab.training import draw_weights, fit, fit_seeds
 
 __all__ = [
     "FEATURES",
@@ -35,9 +35,11 @@ __all__ = [
     "compare_with_documented",
     "documented_runs",
     "fit",
+    "fit_seeds",
     "history_frame",
     "load_ads",
     "plot_bands",
+    "plot_documented",
     "plot_history",
     "report",
     "scale_features",
@@ -106,8 +108,8 @@ def build_model(
         hidden: Units of each hidden layer; may be empty, which leaves logistic regression.
         features: Number of input columns.
         optimizer: A Keras optimizer or its name.
-        seed: Seeds the initial weights (Glorot uniform; Glorot & Bengio 2010) without touching any
-            global random state. Without it every call draws fresh weights.
+        seed: Decides the initial weights (Glorot uniform; Glorot & Bengio 2010), the same ones that
+            `fit_seeds` gives the run of this seed. Without it every call draws fresh weights.
         name: The model's name, shown in its summary.
 
     Returns:
@@ -119,16 +121,13 @@ def build_model(
     for what, size in (("features", features), *((f"hidden[{i}]", units) for i, units in enumerate(hidden))):
         if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
             raise ValueError(f"build_model: {what} is {size!r}; give a whole number of at least 1.")
-    seeds = np.random.SeedSequence(seed).generate_state(len(hidden) + 1)
-    units = [*((int(n), "relu") for n in hidden), (1, "sigmoid")]
+    layers = [keras.layers.Dense(int(units), "relu") for units in hidden]
     model = keras.Sequential(
-        [keras.Input((int(features),))]
-        + [
-            keras.layers.Dense(n, activation, kernel_initializer=keras.initializers.GlorotUniform(int(s)))
-            for (n, activation), s in zip(units, seeds, strict=True)
-        ],
+        [keras.Input((int(features),)), *layers, keras.layers.Dense(1, "sigmoid")],
         name=name,
     )
+    if seed is not None:
+        draw_weights(model, seed)
     model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
     return model
 
@@ -166,36 +165,39 @@ def history_frame(history: keras.callbacks.History, *, batch_size: int, seed: in
 
 
 def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """Lay a run beside the documented figures of its batch size.
+    """Lay many runs beside the documented figures of their batch size.
 
     Args:
-        frame: The long frame of one run (`history_frame`).
+        frame: Long results of the runs (`fit_seeds`).
         batch_size: 1 or 250, the two whose figures are documented.
 
     Returns:
-        One row per documented epoch and figure, with columns documented, measured and difference
-        (measured minus documented); losses in nats, accuracies as shares of rows.
+        One row per documented epoch and figure. Columns: documented; one run (that of the lowest seed);
+        median, 2.5 % and 97.5 % (quantiles over the runs); percentile (share of runs, in %, that lie below the
+        documented figure, ties counted half). Losses in nats, accuracies as shares of rows.
 
     Raises:
-        ValueError: No figures are documented for this batch size, or the run ended too early.
+        ValueError: No figures are documented for this batch size, or the runs ended too early.
     """
     epochs = documented_runs()["runs"].get(str(batch_size), {}).get("epoch")
     if not epochs:
         raise ValueError(f"No figures are documented for batch size {batch_size}; there are some for 1 and 250.")
-    run = frame[frame["batch_size"] == batch_size].set_index("epoch")
-    if run.index.max() < max(map(int, epochs)):
+    last = max(map(int, epochs))
+    if frame["epoch"].max() < last:
         raise ValueError(
-            f"The run has {run.index.max()} epochs, but epoch {max(map(int, epochs))} is documented. "
-            "Train for at least as many."
+            f"The runs have {frame['epoch'].max()} epochs, but epoch {last} is documented. Train for at least as many."
         )
-    rows = [
-        (int(epoch), metric, value, float(run.loc[int(epoch), metric]))
-        for epoch, figures in epochs.items()
-        for metric, value in figures.items()
-    ]
-    table = pd.DataFrame(rows, columns=["epoch", "figure", "documented", "measured"])
-    table["difference"] = table["measured"] - table["documented"]
-    return table.set_index(["epoch", "figure"]).round(4)
+    rows = []
+    for epoch, figures in epochs.items():
+        runs = frame[frame["epoch"] == int(epoch)].sort_values("seed")
+        for metric, value in figures.items():
+            low, median, high = runs[metric].quantile([0.025, 0.5, 0.975])
+            # Documented figures have four digits, so a tie is a tie at four digits.
+            measured = runs[metric].round(4)
+            percentile = 100 * ((measured < value).mean() + (measured == value).mean() / 2)
+            rows.append((int(epoch), metric, value, runs[metric].iloc[0], median, low, high, round(percentile, 1)))
+    columns = ["epoch", "figure", "documented", "one run", "median", "2.5 %", "97.5 %", "percentile"]
+    return pd.DataFrame(rows, columns=columns).set_index(["epoch", "figure"]).round(4)
 
 
 # --- plotting ----------------------------------------------------------------------------------------
@@ -336,6 +338,25 @@ def plot_bands(
         if runs["seed"].nunique() > 1:
             ax.fill_between(quantiles.index, quantiles[0.025], quantiles[0.975], color=shade, alpha=0.18, linewidth=0)
     ax.set(xlabel=_UNITS.get(x, x), ylabel=_UNITS.get(y, y))
+    ax.legend()
+    return ax
+
+
+def plot_documented(ax: Axes, batch_size: int, metric: str) -> Axes:
+    """Mark the documented figures of a batch size on axes over epochs.
+
+    Args:
+        ax: Where to draw.
+        batch_size: 1 or 250.
+        metric: loss, accuracy, val_loss or val_accuracy.
+
+    Returns:
+        The axes.
+    """
+    epochs = documented_runs()["runs"][str(batch_size)]["epoch"]
+    at = [int(epoch) for epoch in epochs]
+    values = [figures[metric] for figures in epochs.values()]
+    ax.scatter(at, values, marker="D", s=36, color=_INK, zorder=5, label="documented run")
     ax.legend()
     return ax
 

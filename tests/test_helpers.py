@@ -67,19 +67,6 @@ def test_a_seed_fixes_the_initial_weights_and_no_seed_draws_fresh_ones():
     assert not np.array_equal(weights(None), weights(None))
 
 
-def test_a_seeded_model_leaves_the_global_random_state_alone():
-    def next_draw():
-        keras.utils.set_random_seed(5)
-        return float(keras.random.uniform(()))
-
-    def next_draw_after_building():
-        keras.utils.set_random_seed(5)
-        helpers.build_model(seed=1)
-        return float(keras.random.uniform(()))
-
-    assert next_draw() == next_draw_after_building()
-
-
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -114,29 +101,44 @@ def test_a_run_repeats_from_its_seed(table, history):
     np.testing.assert_allclose(again.history["loss"], history.history["loss"], rtol=1e-6)
 
 
+def made_up_runs(batch_size, epochs, seeds=5):
+    """Runs whose figures are 0, 1/4, 1/2, 3/4 and 1 at every epoch."""
+    grid = pd.MultiIndex.from_product([range(seeds), range(1, epochs + 1)], names=["seed", "epoch"])
+    frame = grid.to_frame(index=False)
+    return frame.assign(updates=frame["epoch"], **dict.fromkeys(helpers.METRICS, frame["seed"] / (seeds - 1)))
+
+
 @pytest.mark.parametrize("batch_size", [1, 250])
-def test_comparison_holds_every_documented_figure(batch_size):
+def test_comparison_places_every_documented_figure_among_the_runs(batch_size):
     epochs = helpers.documented_runs()["runs"][str(batch_size)]["epoch"]
-    n = max(map(int, epochs))
-    frame = pd.DataFrame({"batch_size": batch_size, "seed": 0, "epoch": range(1, n + 1)})
-    for metric in helpers.METRICS:
-        frame[metric] = 0.5
-    table = helpers.compare_with_documented(frame, batch_size)
+    table = helpers.compare_with_documented(made_up_runs(batch_size, max(map(int, epochs))), batch_size)
     assert len(table) == 12
     for epoch, figures in epochs.items():
         for metric, value in figures.items():
             row = table.loc[(int(epoch), metric)]
             assert row["documented"] == value
-            assert row["measured"] == 0.5
-            assert row["difference"] == pytest.approx(0.5 - value, abs=1e-4)
+            assert row["one run"] == 0
+            assert row["median"] == 0.5
+            assert (row["2.5 %"], row["97.5 %"]) == pytest.approx((0.025, 0.975))
+            assert row["percentile"] == 20 * sum(figure < value for figure in (0, 0.25, 0.5, 0.75, 1))
+
+
+def test_percentile_counts_ties_half():
+    runs = made_up_runs(250, 10).assign(accuracy=0.7125)
+    assert helpers.compare_with_documented(runs, 250).loc[(10, "accuracy"), "percentile"] == 50
 
 
 def test_comparison_refuses_what_is_not_documented(history):
     frame = helpers.history_frame(history, batch_size=250)
     with pytest.raises(ValueError, match="No figures are documented for batch size 32"):
         helpers.compare_with_documented(frame, 32)
-    with pytest.raises(ValueError, match="The run has 3 epochs, but epoch 10"):
+    with pytest.raises(ValueError, match="The runs have 3 epochs, but epoch 10"):
         helpers.compare_with_documented(frame, 250)
+
+
+def test_documented_figures_are_drawn_where_they_belong():
+    ax = helpers.plot_documented(helpers.subplots()[1][0], 1, "val_loss")
+    assert ax.collections[0].get_offsets().tolist() == [[1, 0.8103], [2, 0.8065], [500, 0.1856]]
 
 
 def test_plot_history_draws_four_curves_with_units_legend_and_alt_text(history):

@@ -1,0 +1,165 @@
+"""What `fit` and `fit_seeds` accept: arrays checked, converted and split before anything is compiled."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+Tree = Any
+"""An array, or a nested list, tuple or dict of arrays, as Keras takes for several inputs or outputs."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features, targets and weights of the same rows; weights may be None."""
+
+    x: Tree
+    y: Tree
+    weight: Tree | None
+
+    def __len__(self) -> int:
+        return len(keras.tree.flatten(self.x)[0])
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Return the rows from start up to, and without, stop."""
+        return Rows(*(_map(lambda a: a[start:stop], tree) for tree in (self.x, self.y, self.weight)))
+
+    @property
+    def data(self) -> tuple[Tree, Tree, Tree | None]:
+        """The three trees, in the order in which `keras.Model.train_step` takes them."""
+        return self.x, self.y, self.weight
+
+    def signature(self) -> str:
+        """Shapes and types, which decide whether a compiled program fits."""
+        return str([_map(lambda a: (a.shape, str(a.dtype)), tree) for tree in self.data])
+
+
+def are_arrays(*trees: Tree) -> bool:
+    """Whether every leaf is a numeric array, or something that NumPy turns into one."""
+    leaves = [leaf for tree in trees for leaf in keras.tree.flatten(tree) if leaf is not None]
+    return all(hasattr(leaf, "__array__") and np.asarray(leaf).dtype.kind in "fiub" for leaf in leaves)
+
+
+def whole_number(value: object, name: str, least: int) -> int:
+    """Return value as int.
+
+    Raises:
+        ValueError: It is not a whole number, or is below the least one allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"`{name}` is {value!r}; give a whole number of at least {least}.")
+    return int(value)
+
+
+def prepare(
+    x: Tree,
+    y: Tree,
+    *,
+    sample_weight: Tree | None,
+    class_weight: Mapping[int, float] | None,
+    validation_split: float,
+    validation_data: tuple | None,
+) -> tuple[Rows, Rows | None]:
+    """Check arrays, turn class weights into sample weights, and cut off the validation part.
+
+    As in Keras, the validation part is the last share of the rows, unshuffled, and class weights apply to
+    the training part alone.
+
+    Returns:
+        The training rows, and the validation rows or None.
+
+    Raises:
+        ValueError: Lengths differ, a value is NaN or infinite, a part is empty, or both kinds of weights are given.
+    """
+    if sample_weight is not None and class_weight is not None:
+        raise ValueError("You cannot use `class_weight` and `sample_weight` at the same time: multiply them yourself.")
+    train = _checked(x, y, sample_weight, "")
+    if validation_data is not None:
+        if not isinstance(validation_data, list | tuple) or len(validation_data) not in (2, 3):
+            raise ValueError("`validation_data` must be (x, y) or (x, y, sample_weight).")
+        valid = _checked(*validation_data, *(None,) * (3 - len(validation_data)), "validation ")
+    elif validation_split:
+        rows = len(train)
+        if not (isinstance(validation_split, numbers.Real) and 0 < validation_split < 1):
+            raise ValueError(f"`validation_split` is {validation_split!r}; give a share of at least 0 and below 1.")
+        cut = math.floor(rows * (1.0 - validation_split))  # written as Keras writes it, so that rounding agrees
+        if cut in (0, rows):
+            raise ValueError(
+                f"`validation_split`={validation_split} of {rows} rows leaves {cut} for training and {rows - cut} "
+                "for validation; neither part may be empty."
+            )
+        train, valid = train.part(0, cut), train.part(cut, rows)
+    else:
+        valid = None
+    if class_weight is not None:
+        train = Rows(train.x, train.y, _class_weights(train.y, class_weight))
+    return train, valid
+
+
+def row_orders(seed: int | None, rows: int, epochs: int, shuffle: bool) -> Iterator[np.ndarray]:
+    """Yield the order of the rows for each epoch, int32 of shape (rows,).
+
+    Args:
+        seed: Decides the orders. None takes NumPy's global state, which `keras.utils.set_random_seed` sets.
+        rows: Number of training rows.
+        epochs: Number of orders.
+        shuffle: Whether to shuffle; without it every order is that of the file.
+    """
+    if not shuffle:
+        straight = np.arange(rows, dtype=np.int32)
+        yield from (straight for _ in range(epochs))
+        return
+    if seed is None:
+        seed = int(np.random.randint(2**31))  # noqa: NPY002
+    generator = np.random.default_rng([seed, 1])  # 1: a stream apart from that of the initial weights
+    for _ in range(epochs):
+        yield generator.permutation(rows).astype(np.int32)
+
+
+def _map(function: Any, tree: Tree) -> Tree:  # noqa: ANN401
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), tree)
+
+
+def _checked(x: Tree, y: Tree, weight: Tree | None, what: str) -> Rows:
+    def convert(leaf: object) -> np.ndarray:
+        array = np.asarray(leaf)
+        # As Keras does: floats take the float type in use, whole numbers stay what they are.
+        return np.ascontiguousarray(array, dtype=keras.config.floatx() if array.dtype.kind == "f" else None)
+
+    rows = Rows(*(_map(convert, tree) for tree in (x, y, weight)))
+    lengths = {}
+    for name, tree in zip(("x", "y", "sample_weight"), rows.data, strict=True):
+        for array in keras.tree.flatten(tree):
+            if array is None:
+                continue
+            if array.ndim == 0:
+                raise ValueError(f"{what}`{name}` is a single number; give an array with one entry a row.")
+            lengths.setdefault(len(array), name)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise ValueError(
+                    f"{what}`{name}` holds {array[row].ravel()[~np.isfinite(array[row].ravel())][0]} in row {row} "
+                    "(counted from 0). Remove or correct that value before training."
+                )
+    if len(lengths) > 1:
+        found = ", ".join(f"{name} has {length}" for length, name in lengths.items())
+        raise ValueError(f"Data cardinality is ambiguous: {what}rows differ in number, {found}.")
+    if 0 in lengths:
+        raise ValueError(f"{what}data are empty: there are no rows.")
+    return rows
+
+
+def _class_weights(y: Tree, class_weight: Mapping[int, float]) -> np.ndarray:
+    """One weight a row, from the weight of its class; a class without a weight counts 1, as in Keras."""
+    if not isinstance(y, np.ndarray):
+        raise ValueError("`class_weight` is only supported for models with a single output.")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in class_weight.values()):
+        raise ValueError(f"`class_weight` is {dict(class_weight)!r}; give each class a finite weight of at least 0.")
+    classes = y.argmax(axis=-1) if y.ndim > 1 and y.shape[-1] > 1 else np.rint(y.reshape(len(y), -1)[:, 0])
+    return np.array([class_weight.get(int(c), 1.0) for c in classes], dtype=keras.config.floatx())
