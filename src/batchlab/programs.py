@@ -185,6 +185,8 @@ def is_plain(model: keras.Model) -> bool:
         and all(v.dtype == "float32" and len(v.shape) and v.constraint is None for v in model.variables)
         and all(layer.dtype_policy.name == "float32" for layer in layers)
         and not any(isinstance(layer, keras.layers.Masking | keras.layers.Embedding) for layer in layers)
+        # Its penalty is a sum over the batch, so an evaluation in one batch would not give Keras's figure.
+        and not any(getattr(layer, "activity_regularizer", None) for layer in layers)
         and isinstance(model.loss, str | keras.losses.Loss)
     )
 
