@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+TABLE = pytest.StashKey[Path | None]()
 REAL_TABLES = ("../shared/data/Social_Network_Ads.csv", "data/Social_Network_Ads.csv")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Export the table that kernels will use, and set nbval's mode to match."""
     os.environ["BATCHLAB_OFFLINE"] = "1"  # kernels inherit it, and ADS_CSV
-    real = real_table(config.rootpath)
+    config.stash[TABLE] = real = real_table(config.rootpath)
     os.environ["ADS_CSV"] = str(real or config.rootpath / "data" / "stand_in.csv")
     if not (config.option.nbval or config.option.nbval_lax):
         config.option.nbval = real is not None
@@ -30,6 +31,12 @@ def real_table(root: Path) -> Path | None:
         table = Path(named).resolve()
         return None if table == (root / "data" / "stand_in.csv").resolve() else table
     return next(((root / place).resolve() for place in REAL_TABLES if (root / place).is_file()), None)
+
+
+@pytest.fixture(scope="session")
+def real_path(pytestconfig: pytest.Config) -> Path:
+    """The real table's file; a test that asks for it is skipped where there is none."""
+    return pytestconfig.stash[TABLE] or pytest.skip("the real table is not at hand")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -18,18 +18,6 @@ LINES = TEXT.splitlines()
 HEADER = LINES[0]
 
 
-def real_table():
-    """The real table's path, or None where it is not at hand."""
-    for candidate in (os.environ.get("ADS_CSV"), ROOT.parent / "shared/data/Social_Network_Ads.csv"):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
-    return None
-
-
-REAL = real_table()
-needs_real = pytest.mark.skipif(REAL is None, reason="the real table is not at hand")
-
-
 @pytest.fixture(autouse=True)
 def plain_surroundings(monkeypatch):
     monkeypatch.delenv("ADS_CSV", raising=False)
@@ -300,9 +288,8 @@ def test_data_error_is_a_value_error_and_survives_pickling():
 # --- fingerprint ------------------------------------------------------------------------------------------
 
 
-@needs_real
-def test_fingerprint_of_the_real_table():
-    assert fingerprint(load_ads(REAL)) == CANONICAL_FINGERPRINT
+def test_fingerprint_of_the_real_table(real_path):
+    assert fingerprint(load_ads(real_path)) == CANONICAL_FINGERPRINT
 
 
 def test_fingerprint_sees_content_and_order_only():
@@ -429,9 +416,8 @@ def test_real_table_has_one_notice_wherever_it_came_from(places, tmp_path, monke
     ]
 
 
-@needs_real
-def test_real_table_is_recognised(capsys):
-    frame = load_ads(REAL)
+def test_real_table_is_recognised(real_path, capsys):
+    frame = load_ads(real_path)
     assert capsys.readouterr().out == REAL_NOTICE
     assert frame.attrs == {"source": "the real table (given path)", "canonical": True}
     assert frame["Purchased"].iloc[:320].sum() == 92

@@ -528,7 +528,11 @@ BAD_ARGUMENTS = {
         ValueError,
         r"compile\(\)",
     ),
-    "a model for a function": ({"build_model": documented()}, ILL_TYPED, ""),
+    "a model for a function": (
+        {"build_model": documented()},
+        TypeError,
+        "`build_model` is a Sequential; give a function",
+    ),
 }
 
 

@@ -192,9 +192,15 @@ def fit_seeds(
     Raises:
         ValueError: As `fit` does; also for seeds that are no distinct whole numbers of at least 0, and for
             learning rates that are not positive or that meet a schedule.
+        TypeError: `build_model` is no function.
     """
     seeds = _checked_seeds(seeds)
     batch_size, epochs = whole_number(batch_size, "batch_size", 1), whole_number(epochs, "epochs", 1)
+    if isinstance(build_model, keras.Model) or not callable(build_model):
+        raise TypeError(
+            f"`build_model` is a {type(build_model).__name__}; give a function without arguments that returns a "
+            "compiled model, such as helpers.build_model itself."
+        )
     model = build_model()
     model._assert_compile_called("fit_seeds")
     if not are_arrays(x, y, sample_weight):
