@@ -5,24 +5,26 @@ Data flows one way: table -> arrays -> runs -> a long data frame, one row per ru
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import numbers
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from sklearn.preprocessing import StandardScaler
 
+from batchlab import autodiff, checkpointing, descent, recursion
 from batchlab.data import FEATURES, TARGET, DataError, load_ads
+from batchlab.drawing import plot_contours, plot_graph, plot_surface
 from batchlab.environment import report
+from batchlab.exercises import check_exercise, show_solution
+from batchlab.style import INK, colour, show, sliders, subplots
 from batchlab.training import draw_weights, fit, fit_seeds
 
 __all__ = [
@@ -30,25 +32,37 @@ __all__ = [
     "METRICS",
     "TARGET",
     "DataError",
+    "autodiff",
     "build_model",
+    "check_exercise",
+    "checkpointing",
     "colour",
     "compare_with_documented",
+    "descent",
     "documented_runs",
     "fit",
     "fit_seeds",
     "history_frame",
     "load_ads",
     "plot_bands",
+    "plot_contours",
     "plot_documented",
+    "plot_graph",
     "plot_history",
+    "plot_surface",
+    "recursion",
     "report",
     "scale_features",
     "show",
+    "show_solution",
+    "sliders",
     "subplots",
+    "verdict",
 ]
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
+_OUTCOMES = ("holds", "holds only if", "does not hold here")
 _DOCUMENTED = Path(__file__).resolve().parent.parent / "data" / "documented_runs.json"
 
 
@@ -200,28 +214,32 @@ def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFram
     return pd.DataFrame(rows, columns=columns).set_index(["epoch", "figure"]).round(4)
 
 
+def verdict(claim: str, outcome: Literal["holds", "holds only if", "does not hold here"], sentence: str) -> None:
+    """Display what an experiment says of one claim of the documentation.
+
+    Args:
+        claim: Its number in the list of claims, such as "G1".
+        outcome: The verdict. After "holds only if" the sentence begins with the condition.
+        sentence: What was measured, with its figures.
+
+    Raises:
+        ValueError: The claim's number or the verdict is no such thing, or the sentence holds no figure.
+    """
+    from IPython.display import display  # only notebooks need it
+
+    if not re.fullmatch(r"[GBEM][1-9]\d?", claim):
+        raise ValueError(f"verdict: {claim!r} is no claim's number; give one such as 'G1'.")
+    if outcome not in _OUTCOMES:
+        raise ValueError(f"verdict: {outcome!r} is no verdict; choose among {', '.join(map(repr, _OUTCOMES))}.")
+    if not re.search(r"\d", sentence):
+        raise ValueError(f"verdict: the sentence on {claim} names no measured figure; add it.")
+    stop = "" if outcome == "holds only if" else "."
+    text = f"Claim {claim} {outcome}{stop}"
+    display({"text/markdown": f"> **{text}** {sentence}", "text/plain": f"{text} {sentence}"}, raw=True)
+
+
 # --- plotting ----------------------------------------------------------------------------------------
 
-# Okabe & Ito (2008), "Color Universal Design": told apart with every common colour blindness.
-_COLOURS = {1: "#D55E00", 32: "#009E73", 250: "#0072B2"}
-_INK = "#222222"
-_STYLE = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.edgecolor": "#777777",
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": "#E3E3E3",
-    "grid.linewidth": 0.7,
-    # An opaque light page keeps dark ink legible in dark mode.
-    "figure.facecolor": "#FCFCFA",
-    "axes.facecolor": "#FCFCFA",
-    "figure.constrained_layout.use": True,
-}
 _UNITS = {
     "epoch": "epoch",
     "updates": "updates (optimizer steps)",
@@ -230,33 +248,6 @@ _UNITS = {
     "accuracy": "training accuracy (share of rows)",
     "val_accuracy": "validation accuracy (share of rows)",
 }
-
-
-def colour(batch_size: int) -> str:
-    """Return the one colour that stands for a batch size in every figure, as `#rrggbb`.
-
-    Raises:
-        ValueError: No colour has been given to this batch size.
-    """
-    if batch_size not in _COLOURS:
-        raise ValueError(f"No colour stands for batch size {batch_size!r}; there is one for {sorted(_COLOURS)}.")
-    return _COLOURS[batch_size]
-
-
-def subplots(columns: int = 1, *, width: float = 9.0, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """Open a figure in the house style without touching matplotlib's global settings.
-
-    Args:
-        columns: Number of panels side by side.
-        width: Of the whole figure, in inches; 9 fills a notebook.
-        height: In inches.
-
-    Returns:
-        The figure and the list of its axes.
-    """
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)
-    return figure, list(axes[0])
 
 
 def plot_history(
@@ -356,41 +347,6 @@ def plot_documented(ax: Axes, batch_size: int, metric: str) -> Axes:
     epochs = documented_runs()["runs"][str(batch_size)]["epoch"]
     at = [int(epoch) for epoch in epochs]
     values = [figures[metric] for figures in epochs.values()]
-    ax.scatter(at, values, marker="D", s=36, color=_INK, zorder=5, label="documented run")
+    ax.scatter(at, values, marker="D", s=36, color=INK, zorder=5, label="documented run")
     ax.legend()
     return ax
-
-
-def show(drawn: Axes | Sequence[Axes] | Figure, alt: str | None = None) -> None:
-    """Display a figure as a PNG that carries its text alternative, and close it.
-
-    Args:
-        drawn: The figure, or any of its axes.
-        alt: What the figure shows, for readers who cannot see it. Figures from `plot_history` bring
-            their own.
-
-    Raises:
-        ValueError: There is no alt text.
-    """
-    from IPython.display import display  # only notebooks need it
-
-    first = drawn if isinstance(drawn, Axes | Figure) else drawn[0]
-    figure = first if isinstance(first, Figure) else first.figure
-    alt = alt or str(figure.get_label())
-    if not alt:
-        raise ValueError("show: give `alt`, a sentence that says what the figure shows.")
-    for ax in figure.axes:  # titles and legends are made by the caller, outside the style's reach
-        title = ax.get_title()
-        ax.set_title("")
-        ax.set_title(title, loc="left", fontweight="bold", fontsize=12, color=_INK)
-        if ax.get_legend():
-            ax.get_legend().set_frame_on(False)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=160, facecolor=figure.get_facecolor(), metadata={"Software": None})
-    plt.close(figure)
-    width = round(figure.get_figwidth() * 96)
-    display(
-        {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt},
-        raw=True,
-        metadata={"image/png": {"alt": alt, "width": width}},
-    )

@@ -1,5 +1,3 @@
-import base64
-
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -190,24 +188,28 @@ def test_plotting_leaves_global_settings_alone(history):
     assert dict(plt.rcParams) == before
 
 
-def test_colours_of_batch_sizes_differ_in_lightness_and_hue_and_others_are_refused():
-    assert len({helpers.colour(size) for size in (1, 32, 250)}) == 3
-    with pytest.raises(ValueError, match="No colour stands for batch size 7"):
-        helpers.colour(7)
+# --- verdicts ----------------------------------------------------------------------------------------
 
 
-def test_show_displays_a_png_with_its_alt_text_and_closes_the_figure(monkeypatch):
+def test_a_verdict_displays_claim_outcome_and_sentence(monkeypatch):
     shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *args, **kwargs: shown.append((args, kwargs)))
-    figure, (ax,) = helpers.subplots()
-    ax.plot([1, 2])
-    helpers.show(ax, "A line that rises from 1 to 2.")
-    ((data,), options) = shown[0]
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert data["text/plain"] == options["metadata"]["image/png"]["alt"] == "A line that rises from 1 to 2."
-    assert not plt.fignum_exists(figure.number)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    helpers.verdict("G1", "holds", "All 12 starts reach one minimum.")
+    helpers.verdict("G2", "holds only if", "the loss is quadratic: 2 / λmax is 1.3.")
+    assert shown[0]["text/plain"] == "Claim G1 holds. All 12 starts reach one minimum."
+    assert shown[1]["text/plain"] == "Claim G2 holds only if the loss is quadratic: 2 / λmax is 1.3."
+    assert "**Claim G1 holds.** All 12" in shown[0]["text/markdown"]
 
 
-def test_show_refuses_a_figure_without_alt_text():
-    with pytest.raises(ValueError, match="alt"):
-        helpers.show(helpers.subplots()[1])
+@pytest.mark.parametrize(
+    ("claim", "outcome", "sentence", "complaint"),
+    [
+        ("X1", "holds", "1 of 1.", "'X1' is no claim's number"),
+        ("G0", "holds", "1 of 1.", "'G0' is no claim's number"),
+        ("G1", "true", "1 of 1.", "'true' is no verdict; choose among 'holds'"),
+        ("G1", "holds", "Surely.", "no measured figure"),
+    ],
+)
+def test_a_verdict_that_says_nothing_is_refused(claim, outcome, sentence, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        helpers.verdict(claim, outcome, sentence)

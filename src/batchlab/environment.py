@@ -32,6 +32,10 @@ PACKAGES = {
     "sklearn": "scikit-learn",
     "matplotlib": "matplotlib",
     "pooch": "pooch",
+    "scipy": "scipy",
+    "igraph": "igraph",
+    "ipywidgets": "ipywidgets",
+    "psutil": "psutil",
 }
 
 
@@ -75,6 +79,11 @@ def report() -> pd.DataFrame:
         rows.append((name, version or "missing", asked[name], fits))
     rows += [("processor cores", str(_cores()), "", True), ("runs in", _place(), "", True)]
     return pd.DataFrame(rows, columns=["what", "here", "asked for", "ok"]).set_index("what")
+
+
+def is_live() -> bool:
+    """Tell whether somebody may be looking: JupyterLab, VS Code or Colab, rather than a run that nobody watches."""
+    return _place() != "plain Python"
 
 
 def _in_colab() -> bool:
