@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -23,6 +23,8 @@ import psutil
 
 _SOURCE = Path(__file__).resolve().parents[1]
 _MEBIBYTE = 2**20
+_STEP_SIZE = 1e-3
+_SHAPE = ("depth", "units", "batch_size", "segment")
 
 
 class Recomputed(keras.layers.Layer):
@@ -70,82 +72,81 @@ def deep_model(depth: int, units: int, *, segment: int | None = None, seed: int 
     return keras.Sequential([keras.Input((units,)), *layers])
 
 
-def training_step(model: keras.Model, batch_size: int) -> callable:
-    """Compile one step of gradient descent on random rows, in graph mode, and return a function that takes it.
+def training_step(model: keras.Model, batch_size: int) -> Callable[[], None]:
+    """Compile one step of gradient descent on random rows, in graph mode.
+
+    Args:
+        model: From (rows, units) to (rows, units), as `deep_model` builds it.
+        batch_size: Rows of the step.
+
+    Returns:
+        A function that takes the step.
 
     Raises:
         TypeError: The batch size is not whole.
         ValueError: The batch size is below 1.
     """
-    import tensorflow as tf  # the one place that needs more than Keras
+    import tensorflow as tf  # the one function that needs more than Keras
 
-    rows = tf.constant(
-        np.random.default_rng(0).standard_normal((_whole(batch_size, "batch_size"), model.input_shape[1])), tf.float32
-    )
+    shape = (_whole(batch_size, "batch_size"), model.input_shape[1])
+    rows = tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
 
     @tf.function
     def step() -> None:
+        weights = model.trainable_weights
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(model(rows, training=True) ** 2)
-        for variable, gradient in zip(
-            model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True
-        ):
-            variable.assign(variable - 1e-3 * gradient)
+        for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+            weight.assign(weight - _STEP_SIZE * gradient)
 
     return step.get_concrete_function()
 
 
-def peak_memory(
-    depths: Sequence[int], *, units: int, batch_size: int, segments: Sequence[int | None] = (None,)
-) -> pd.DataFrame:
-    """Measure the memory that a training step takes at its peak, against depth.
+def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
+    """Measure the memory that training steps take at their peak.
 
-    For each segment length a process of its own goes through the depths in rising order. What is measured is the
-    memory of the whole process, every millisecond, above its level before the first model was built.
+    Each series has a process of its own, which takes its rows in turn; the processes run side by side. What is
+    measured is the memory of the whole process, every millisecond, above its level before the first model was built.
 
     Args:
-        depths: Numbers of layers, rising.
-        units: Of each layer.
-        batch_size: Rows of the step.
-        segments: How many layers are recomputed together; None stores everything. The processes run side by side.
+        plan: One row a measurement. Columns: series (a name), depth, units, batch_size, segment (0 stores every
+            activation). Within a series depth * units * batch_size must rise, since a process keeps what it once took.
 
     Returns:
-        One row a segment length and depth. Columns: segment (0 where everything is stored), depth, mebibytes.
+        The plan with two further columns: activations, what the outputs of all layers take (depth * units * batch_size
+        * 4 bytes), and peak, what was measured; both in mebibytes.
 
     Raises:
         TypeError: A number is not whole.
-        ValueError: A number is below 1, a segment is longer than the shallowest chain, or the depths do not rise.
+        ValueError: A column is missing, a number is out of range, or a series does not rise.
         RuntimeError: A measuring process failed.
     """
-    depths = [_whole(depth, "depths") for depth in depths]
-    if depths != sorted(set(depths)):
-        raise ValueError(f"`depths` is {depths}; give them in rising order, since a process keeps what it once took.")
-    for segment in segments:
-        if segment is not None:
-            _whole(segment, "segments", most=depths[0])
-    settings = {"depths": depths, "units": _whole(units, "units"), "batch_size": _whole(batch_size, "batch_size")}
-    environment = os.environ | {"PYTHONPATH": str(_SOURCE), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "batchlab.checkpointing", json.dumps(settings | {"segment": segment})],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for segment in segments
-    ]
-    rows = []
-    for segment, worker in zip(segments, workers, strict=True):
+    missing = [name for name in ("series", *_SHAPE) if name not in plan]
+    if missing:
+        raise ValueError(f"peak_memory: the plan has no column {missing[0]}; it has {', '.join(map(str, plan))}.")
+    for row in plan.itertuples():
+        for name in ("depth", "units", "batch_size"):
+            _whole(getattr(row, name), name)
+        if row.segment != 0:
+            _whole(row.segment, "segment", most=row.depth)
+    plan = plan.assign(activations=plan["depth"] * plan["units"] * plan["batch_size"] * 4 / _MEBIBYTE)
+    workers = {}
+    for name, series in plan.groupby("series", sort=False):
+        if not series["activations"].diff().iloc[1:].gt(0).all():
+            raise ValueError(
+                f"peak_memory: series {name!r} does not rise in depth * units * batch_size; sort its rows."
+            )
+        workers[name] = _started(series[list(_SHAPE)].astype(int).to_dict("records"))
+    for name, worker in workers.items():
         output, errors = worker.communicate()
         if worker.returncode:
             why = (errors.strip() or "it gave no reason").splitlines()[-1]
-            raise RuntimeError(f"peak_memory: the process for segment {segment} failed: {why}")
-        rows += [(segment or 0, depth, peak) for depth, peak in json.loads(output.splitlines()[-1])]
-    return pd.DataFrame(rows, columns=["segment", "depth", "mebibytes"])
+            raise RuntimeError(f"peak_memory: the process of series {name!r} failed: {why}")
+        plan.loc[plan["series"] == name, "peak"] = json.loads(output.splitlines()[-1])
+    return plan
 
 
-def step_seconds(models: dict[str, keras.Model], *, batch_size: int, repeats: int) -> pd.DataFrame:
+def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats: int) -> pd.DataFrame:
     """Time training steps of several models, interleaved, after one untimed step of each.
 
     Args:
@@ -174,26 +175,38 @@ def step_seconds(models: dict[str, keras.Model], *, batch_size: int, repeats: in
     return pd.DataFrame(rows)
 
 
-def _measure(depths: list[int], units: int, batch_size: int, segment: int | None) -> list[tuple[int, float]]:
-    process = psutil.Process()
-    training_step(deep_model(1, units), 1)()  # what TensorFlow sets up once is not the model's
-    before = process.memory_info().rss
-    peaks = []
-    for depth in depths:
-        step = training_step(deep_model(depth, units, segment=segment), batch_size)
-        peak, stop = [0], threading.Event()
+def _started(shapes: list[dict[str, int]]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "batchlab.checkpointing", json.dumps(shapes)],
+        env=os.environ | {"PYTHONPATH": str(_SOURCE), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
-        def watch(peak: list[int] = peak, stop: threading.Event = stop) -> None:
-            while not stop.wait(0.001):
-                peak[0] = max(peak[0], process.memory_info().rss)
+
+def _peaks(shapes: list[dict[str, int]]) -> list[float]:
+    """The worker's part: the peak of each shape in turn, in mebibytes."""
+    memory = psutil.Process().memory_info
+    training_step(deep_model(1, shapes[0]["units"]), 1)()  # what TensorFlow sets up once is not the model's
+    before = memory().rss
+    peaks = []
+    for shape in shapes:
+        model = deep_model(shape["depth"], shape["units"], segment=shape["segment"] or None)
+        step = training_step(model, shape["batch_size"])
+        seen, done = [], threading.Event()
+
+        def watch(seen: list[int] = seen, done: threading.Event = done) -> None:
+            while not done.wait(0.001):
+                seen.append(memory().rss)
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        for _ in range(2):
-            step()
-        stop.set()
+        step()
+        step()
+        done.set()
         watcher.join()
-        peaks.append((depth, (peak[0] - before) / _MEBIBYTE))
+        peaks.append((max(seen) - before) / _MEBIBYTE)
     return peaks
 
 
@@ -207,4 +220,4 @@ def _whole(value: int, name: str, most: int | None = None) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(**json.loads(sys.argv[1]))))
+    print(json.dumps(_peaks(json.loads(sys.argv[1]))))

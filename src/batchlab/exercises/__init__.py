@@ -76,8 +76,8 @@ def starter(name: str) -> str:
         KeyError: There is no such exercise.
     """
     lines = _lines(_find(name).solve)
-    given = lines[: lines.index(f"    {_MARK}")]
-    return "\n".join([*given, f"    {_YOUR_TURN}", "", "", f"helpers.check_exercise({name})"])
+    given = "\n".join(lines[: lines.index(f"    {_MARK}")]).rstrip()
+    return f"{given}\n    {_YOUR_TURN}\n\n\nhelpers.check_exercise({name})"
 
 
 def solution(name: str) -> str:

@@ -1,0 +1,51 @@
+"""The exercises of `08_memoization`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from batchlab.exercises import exercise
+
+
+@exercise(inputs=[(0,), (2,), (3,), (5,), (20,)], tolerance=0)
+def tribonacci_calls(n: int) -> int:
+    """Return how many calls plain recursion makes for T(n) = T(n - 1) + T(n - 2) + T(n - 3).
+
+    T(0), T(1) and T(2) are given: each takes the one call that asks for it. Count the first call too, and find the
+    number without making the calls.
+    """
+    # solution
+    calls = [1, 1, 1]
+    for k in range(3, n + 1):
+        calls.append(1 + calls[k - 1] + calls[k - 2] + calls[k - 3])
+    return calls[n]
+
+
+@exercise(inputs=[(12, 0), (12, 1), (12, 2), (12, 3), (20, 1), (25, 3)], tolerance=0)
+def computations_with_room(n: int, room: int) -> int:
+    """Return how often fib's body runs for fib(n) when only the last `room` values that were used are kept.
+
+    A memory with room for 0 values is plain recursion. Predict before you compute: how much room is enough to be
+    as fast as with all of it? `functools.lru_cache(maxsize=room)` counts its misses in `cache_info()`.
+    """
+
+    # solution
+    @lru_cache(maxsize=room)
+    def fib(k: int) -> int:
+        return k if k < 2 else fib(k - 1) + fib(k - 2)
+
+    fib(n)
+    return fib.cache_info().misses
+
+
+@exercise(inputs=[(1,), (2,), (9,), (16,), (30,), (100,), (1000,)], tolerance=0)
+def best_segment(depth: int) -> int:
+    """Return how many layers a segment should hold so that the fewest activations are kept at once.
+
+    On the way forward one activation is kept for each segment. On the way back, those of the segment at hand are
+    computed again and kept beside them, one a layer. The last segment may be shorter. Of equally good lengths return
+    the shortest.
+    """
+    # solution
+    kept = {length: -(-depth // length) + length for length in range(1, depth + 1)}
+    return min(kept, key=kept.get)  # near the square root of the depth
