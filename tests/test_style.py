@@ -57,15 +57,15 @@ def test_show_refuses_a_figure_without_alt_text():
 # --- sliders -----------------------------------------------------------------------------------------
 
 
-def draw(batch_size, rate):
+def draw(batch_size=32, rate=0.1):
     figure, (ax,) = style.subplots()
     ax.plot([batch_size, rate])
     return figure, f"A line from batch size {batch_size} to rate {rate}."
 
 
-def test_sliders_leave_a_static_figure_of_the_first_values_where_nobody_looks(shown, monkeypatch):
+def test_sliders_leave_a_static_figure_of_the_defaults_where_nobody_looks(shown, monkeypatch):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    style.sliders(draw, batch_size=[32, 1], rate=[0.1, 0.2])
+    style.sliders(draw, batch_size=[1, 32], rate=[0.1, 0.2])
     ((data, _),) = shown
     assert set(data) == {"image/png", "text/plain"}
     assert data["text/plain"] == "A line from batch size 32 to rate 0.1."
@@ -81,16 +81,23 @@ def test_sliders_add_live_controls_to_the_same_figure_in_jupyterlab(shown, monke
         "interactive_output",
         lambda redraw, controls: made.append((redraw, controls)) or ipywidgets.Output(),
     )
-    style.sliders(draw, batch_size=[32, 1], rate=[0.1, 0.2])
+    style.sliders(draw, batch_size=[1, 32], rate=[0.1, 0.2])
     data, _ = shown[0]
     assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} == set(data)
     ((redraw, controls),) = made
-    assert {name: slider.options for name, slider in controls.items()} == {"batch_size": (32, 1), "rate": (0.1, 0.2)}
+    assert {name: slider.options for name, slider in controls.items()} == {"batch_size": (1, 32), "rate": (0.1, 0.2)}
     assert controls["batch_size"].value == 32
     redraw(batch_size=1, rate=0.2)
     assert shown[1][0]["text/plain"] == "A line from batch size 1 to rate 0.2."
 
 
-def test_sliders_refuse_a_choice_without_values():
-    with pytest.raises(ValueError, match="rate has no values to choose from"):
-        style.sliders(draw, batch_size=[1], rate=[])
+@pytest.mark.parametrize(
+    ("choices", "complaint"),
+    [
+        ({"batch_size": [1, 32]}, "draw takes batch_size, rate, the choices are for batch_size"),
+        ({"batch_size": [1], "rate": [0.1]}, "the default of batch_size is not among its choices"),
+    ],
+)
+def test_sliders_refuse_choices_that_do_not_fit(choices, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        style.sliders(draw, **choices)

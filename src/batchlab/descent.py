@@ -16,6 +16,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 import scipy.stats
+from scipy.spatial.distance import cdist
 
 Order: TypeAlias = Literal["shuffled", "table", "with replacement"]
 """How an epoch goes through the rows: in a fresh order, as they stand in the table, or drawn anew for every batch."""
@@ -37,7 +38,11 @@ class Loss(ABC):
         """The loss of each row, of shape (..., rows)."""
 
     @abstractmethod
-    def _row_gradients(self, w: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+    def _gradient(self, w: np.ndarray) -> np.ndarray:
+        """The mean of all rows' gradients, of shape (..., 2), by a matrix product."""
+
+    @abstractmethod
+    def _row_gradients(self, w: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The gradients of the given rows' terms, of shape (..., b, 2)."""
 
     @abstractmethod
@@ -46,7 +51,8 @@ class Loss(ABC):
 
     def value(self, w: np.ndarray) -> np.ndarray:
         """Return the loss over all rows, of shape (...), at weights of shape (..., 2)."""
-        return self._terms(_weights(w)).mean(axis=-1)
+        with np.errstate(over="ignore", invalid="ignore"):  # on a path that has diverged
+            return self._terms(_weights(w)).mean(axis=-1)
 
     def gradient(self, w: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Return the mean gradient, of shape (..., 2).
@@ -55,11 +61,15 @@ class Loss(ABC):
             w: Weights of shape (..., 2).
             rows: The rows of each mini-batch, as whole numbers of shape (..., b); all rows without it.
         """
-        return self._row_gradients(_weights(w), slice(None) if rows is None else rows).mean(axis=-2)
+        w = _weights(w)
+        if rows is None:
+            return self._gradient(w)
+        # einsum sums, and the losses take, several times faster than mean(axis=-2) and x[rows] would.
+        return np.einsum("...bi->...i", self._row_gradients(w, rows)) / np.shape(rows)[-1]
 
     def row_gradients(self, w: np.ndarray) -> np.ndarray:
         """Return the gradient of each row's term, of shape (rows, 2), at weights of shape (2,)."""
-        return self._row_gradients(_weights(w, (2,)), slice(None))
+        return self._row_gradients(_weights(w, (2,)), np.arange(self.rows))
 
     def hessian(self, w: np.ndarray) -> np.ndarray:
         """Return the second derivatives over all rows, of shape (2, 2), at weights of shape (2,)."""
@@ -88,9 +98,12 @@ class LogisticLoss(Loss):
         score = w @ self.x.T
         return np.logaddexp(0, score) - self.y * score
 
-    def _row_gradients(self, w: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
-        x = self.x[rows]
-        return (_sigmoid(_scores(x, w)) - self.y[rows])[..., None] * x
+    def _gradient(self, w: np.ndarray) -> np.ndarray:
+        return (_sigmoid(w @ self.x.T) - self.y) @ self.x / self.rows
+
+    def _row_gradients(self, w: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        x = self.x.take(rows, axis=0)
+        return (_sigmoid(_scores(x, w)) - self.y.take(rows))[..., None] * x
 
     def _hessian(self, w: np.ndarray) -> np.ndarray:
         p = _sigmoid(self.x @ w)
@@ -115,9 +128,12 @@ class SquaredLoss(Loss):
     def _terms(self, w: np.ndarray) -> np.ndarray:
         return (w @ self.x.T - self.y) ** 2 / 2
 
-    def _row_gradients(self, w: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
-        x = self.x[rows]
-        return (_scores(x, w) - self.y[rows])[..., None] * x
+    def _gradient(self, w: np.ndarray) -> np.ndarray:
+        return (w @ self.x.T - self.y) @ self.x / self.rows
+
+    def _row_gradients(self, w: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        x = self.x.take(rows, axis=0)
+        return (_scores(x, w) - self.y.take(rows))[..., None] * x
 
     def _hessian(self, w: np.ndarray) -> np.ndarray:
         return self.x.T @ self.x / self.rows
@@ -142,19 +158,25 @@ class KernelLoss(Loss):
         self.points, self.width = _table(points, "points", 2), _positive(width, "width")
         self.rows = len(self.points)
 
-    def _nearness(self, offset: np.ndarray) -> np.ndarray:
-        return np.exp(-(offset**2).sum(axis=-1) / (2 * self.width**2))
+    def _nearness(self, w: np.ndarray) -> np.ndarray:
+        """The kernel between places and all points, of shape (..., rows)."""
+        squares = cdist(w.reshape(-1, 2), self.points, "sqeuclidean").reshape(*w.shape[:-1], self.rows)
+        return np.exp(-squares / (2 * self.width**2))
 
     def _terms(self, w: np.ndarray) -> np.ndarray:
-        return 1 - self._nearness(w[..., None, :] - self.points)
+        return 1 - self._nearness(w)
 
-    def _row_gradients(self, w: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
-        offset = w[..., None, :] - self.points[rows]
-        return self._nearness(offset)[..., None] * offset / self.width**2
+    def _gradient(self, w: np.ndarray) -> np.ndarray:
+        near = self._nearness(w)
+        return (w * near.mean(axis=-1, keepdims=True) - near @ self.points / self.rows) / self.width**2
+
+    def _row_gradients(self, w: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        offset = w[..., None, :] - self.points.take(rows, axis=0)
+        near = np.exp(-(offset[..., 0] ** 2 + offset[..., 1] ** 2) / (2 * self.width**2))
+        return (near / self.width**2)[..., None] * offset
 
     def _hessian(self, w: np.ndarray) -> np.ndarray:
-        offset = (w - self.points) / self.width
-        near = np.exp(-(offset**2).sum(axis=-1) / 2)
+        near, offset = self._nearness(w), (w - self.points) / self.width
         return (near.mean() * np.eye(2) - (offset.T * near) @ offset / self.rows) / self.width**2
 
 
@@ -423,9 +445,11 @@ def power_law(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
         raise ValueError(f"power_law: give two sequences of three or more numbers; got shapes {x.shape} and {y.shape}.")
     if not (np.isfinite([x, y]).all() and (np.array([x, y]) > 0).all()):
         raise ValueError("power_law: every number must be above 0 and finite, or it has no logarithm.")
-    fit = scipy.stats.linregress(np.log(x), np.log(y))
-    half_width = scipy.stats.t.ppf(0.975, len(x) - 2) * fit.stderr
-    return float(fit.slope), float(fit.slope - half_width), float(fit.slope + half_width)
+    u, v = np.log(x) - np.log(x).mean(), np.log(y) - np.log(y).mean()
+    slope = u @ v / (u @ u)
+    residual = v - slope * u
+    half_width = scipy.stats.t.ppf(0.975, len(x) - 2) * math.sqrt(residual @ residual / (len(x) - 2) / (u @ u))
+    return float(slope), float(slope - half_width), float(slope + half_width)
 
 
 # --- arithmetic and checks ---------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def plot_contours(
     ax = subplots(width=5, height=4)[1][0] if ax is None else ax
     x, y, z = _sampled(loss, xlim, ylim)
     ax.grid(visible=False)
-    ax.contourf(x, y, z, levels=levels, cmap="Greys", alpha=0.35)
+    ax.contourf(x, y, z, levels=levels, cmap="Greys", alpha=0.35, extend="both")
     lines = ax.contour(x, y, z, levels=levels, colors="#8A8A84", linewidths=0.7)
     ax.clabel(lines, fontsize=8, fmt="%.3g")
     return ax
