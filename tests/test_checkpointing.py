@@ -36,7 +36,7 @@ def test_recomputation_changes_neither_outputs_nor_gradients(segment):
 
 def test_segments_run_again_on_the_way_back():
     def products(model):
-        return sum(operation.type == "MatMul" for operation in training_step(model, 4).graph.get_operations())
+        return sum(operation.type == "MatMul" for operation in training_step(model).graph.get_operations())
 
     # Forward 6; back 6 for the weights and 5 for the activations, since nobody asks for the gradient of the rows.
     assert products(deep_model(6, 8)) == 6 + 6 + 5
@@ -47,8 +47,8 @@ def test_segments_run_again_on_the_way_back():
 def test_a_step_descends():
     model = deep_model(3, 8)
     before = [w.numpy().copy() for w in model.trainable_weights]
-    step = training_step(model, 32)
-    step()
+    step = training_step(model)
+    step(tf.random.stateless_normal((32, 8), seed=(0, 0)))
     assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
@@ -64,9 +64,15 @@ def test_the_peak_grows_with_depth_and_recomputation_lowers_it():
     found = peak_memory(wanted)
     assert found["activations"].tolist() == [16, 96, 16, 96]  # layers of 4 MiB
     stored, recomputed = (found.loc[found["series"] == name, "peak"].to_numpy() for name in ("stored", "recomputed"))
-    # Between the two depths 20 layers' outputs, 80 MiB, must be kept; in segments of 4 it is far less.
-    assert stored[1] - stored[0] > 0.9 * 80
+    # 20 layers' outputs, 80 MiB, are kept between the two depths; in segments of 4 about a quarter of them. Buffers
+    # come and go while the cores are shared with other work, so the peak moves by some layers.
+    assert stored[1] - stored[0] == pytest.approx(80, rel=0.5)
     assert recomputed[1] - recomputed[0] < 0.6 * (stored[1] - stored[0])
+
+
+def test_models_and_graphs_are_not_counted():
+    found = peak_memory(plan(depth=[8, 32], batch_size=1))
+    assert (found["peak"].abs() < 8).all()  # activations of 1 and 4 KiB; 32 layers with their graph take some 20 MiB
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def test_the_peak_grows_with_depth_and_recomputation_lowers_it():
         (lambda: deep_model(2.0, 8), TypeError, r"`depth` is 2\.0; give a whole number"),
         (lambda: deep_model(2, True), TypeError, "`units` is True"),
         (lambda: deep_model(4, 8, segment=5), ValueError, "`segment` is 5; give a whole number from 1 to 4"),
-        (lambda: training_step(deep_model(1, 2), 0), ValueError, "`batch_size` is 0"),
+        (lambda: step_seconds({}, batch_size=0, repeats=1), ValueError, "`batch_size` is 0"),
         (lambda: step_seconds({}, batch_size=1, repeats=0), ValueError, "`repeats` is 0"),
         (lambda: peak_memory(plan().drop(columns="units")), ValueError, "no column units"),
         (lambda: peak_memory(plan(depth=[8, 4])), ValueError, "series 'stored' does not rise in depth"),

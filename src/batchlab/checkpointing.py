@@ -72,27 +72,19 @@ def deep_model(depth: int, units: int, *, segment: int | None = None, seed: int 
     return keras.Sequential([keras.Input((units,)), *layers])
 
 
-def training_step(model: keras.Model, batch_size: int) -> Callable[[], None]:
-    """Compile one step of gradient descent on random rows, in graph mode.
+def training_step(model: keras.Model) -> Callable[[np.ndarray], None]:
+    """Compile one step of gradient descent on the mean squared output, in graph mode.
 
     Args:
         model: From (rows, units) to (rows, units), as `deep_model` builds it.
-        batch_size: Rows of the step.
 
     Returns:
-        A function that takes the step.
-
-    Raises:
-        TypeError: The batch size is not whole.
-        ValueError: The batch size is below 1.
+        A function that takes the step on any number of rows: float32 of shape (rows, units).
     """
     import tensorflow as tf  # the one function that needs more than Keras
 
-    shape = (_whole(batch_size, "batch_size"), model.input_shape[1])
-    rows = tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
-
-    @tf.function
-    def step() -> None:
+    @tf.function(input_signature=[tf.TensorSpec((None, model.input_shape[1]), tf.float32)])
+    def step(rows: tf.Tensor) -> None:
         weights = model.trainable_weights
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(model(rows, training=True) ** 2)
@@ -106,7 +98,9 @@ def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
     """Measure the memory that training steps take at their peak.
 
     Each series has a process of its own, which takes its rows in turn; the processes run side by side. What is
-    measured is the memory of the whole process, every millisecond, above its level before the first model was built.
+    measured is the memory of the whole process, every millisecond, above its level once every step of the series has
+    been compiled and has run on one row: models, graphs and what TensorFlow sets up once are not counted, since in a
+    small experiment they would be as large as what is looked for.
 
     Args:
         plan: One row a measurement. Columns: series (a name), depth, units, batch_size, segment (0 stores every
@@ -161,15 +155,16 @@ def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats:
         TypeError: A number is not whole.
         ValueError: A number is below 1.
     """
-    steps = {name: training_step(model, batch_size) for name, model in models.items()}
-    for step in steps.values():
-        step()
+    batch_size = _whole(batch_size, "batch_size")
+    steps = {name: (training_step(model), _random(batch_size, model.input_shape[1])) for name, model in models.items()}
+    for step, x in steps.values():
+        step(x)
     rows = []
     for _ in range(_whole(repeats, "repeats")):
         row = {}
-        for name, step in steps.items():
+        for name, (step, x) in steps.items():
             start = time.perf_counter()
-            step()
+            step(x)
             row[name] = time.perf_counter() - start
         rows.append(row)
     return pd.DataFrame(rows)
@@ -188,13 +183,15 @@ def _started(shapes: list[dict[str, int]]) -> subprocess.Popen:
 def _peaks(shapes: list[dict[str, int]]) -> list[float]:
     """The worker's part: the peak of each shape in turn, in mebibytes."""
     memory = psutil.Process().memory_info
-    training_step(deep_model(1, shapes[0]["units"]), 1)()  # what TensorFlow sets up once is not the model's
+    steps = []
+    for shape in shapes:
+        step = training_step(deep_model(shape["depth"], shape["units"], segment=shape["segment"] or None))
+        step(_random(1, shape["units"]))
+        steps.append(step)
     before = memory().rss
     peaks = []
-    for shape in shapes:
-        model = deep_model(shape["depth"], shape["units"], segment=shape["segment"] or None)
-        step = training_step(model, shape["batch_size"])
-        seen, done = [], threading.Event()
+    for step, shape in zip(steps, shapes, strict=True):
+        seen, done = [memory().rss], threading.Event()
 
         def watch(seen: list[int] = seen, done: threading.Event = done) -> None:
             while not done.wait(0.001):
@@ -202,12 +199,18 @@ def _peaks(shapes: list[dict[str, int]]) -> list[float]:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        step()
-        step()
+        x = _random(shape["batch_size"], shape["units"])
+        step(x)
+        step(x)
         done.set()
         watcher.join()
         peaks.append((max(seen) - before) / _MEBIBYTE)
     return peaks
+
+
+def _random(rows: int, units: int) -> keras.KerasTensor:
+    """Standard normal rows, on the device already."""
+    return keras.ops.convert_to_tensor(np.random.default_rng(0).standard_normal((rows, units), dtype=np.float32))
 
 
 def _whole(value: int, name: str, most: int | None = None) -> int:

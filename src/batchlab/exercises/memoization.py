@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from batchlab.exercises import exercise
 
 
 @exercise(inputs=[(0,), (2,), (3,), (5,), (20,)], tolerance=0)
 def tribonacci_calls(n: int) -> int:
-    """Return how many calls plain recursion makes for T(n) = T(n - 1) + T(n - 2) + T(n - 3).
+    """Return how many calls plain recursion makes for T(n).
 
-    T(0), T(1) and T(2) are given: each takes the one call that asks for it. Count the first call too, and find the
-    number without making the calls.
+    T(n) = T(n - 1) + T(n - 2) + T(n - 3), and T(0), T(1) and T(2) are given: each takes
+    the one call that asks for it. Count the first call too, and find the number without
+    making the calls.
     """
     # solution
     calls = [1, 1, 1]
@@ -23,13 +22,15 @@ def tribonacci_calls(n: int) -> int:
 
 @exercise(inputs=[(12, 0), (12, 1), (12, 2), (12, 3), (20, 1), (25, 3)], tolerance=0)
 def computations_with_room(n: int, room: int) -> int:
-    """Return how often fib's body runs for fib(n) when only the last `room` values that were used are kept.
+    """Return how often fib's body runs for fib(n) with a memory for `room` values.
 
-    A memory with room for 0 values is plain recursion. Predict before you compute: how much room is enough to be
-    as fast as with all of it? `functools.lru_cache(maxsize=room)` counts its misses in `cache_info()`.
+    It keeps those that were used last. A memory with room for 0 values is plain
+    recursion. Predict before you compute: how much room is enough to be as fast as with
+    all of it? `functools.lru_cache(maxsize=room)` counts its misses in `cache_info()`.
     """
-
     # solution
+    from functools import lru_cache
+
     @lru_cache(maxsize=room)
     def fib(k: int) -> int:
         return k if k < 2 else fib(k - 1) + fib(k - 2)
@@ -40,11 +41,11 @@ def computations_with_room(n: int, room: int) -> int:
 
 @exercise(inputs=[(1,), (2,), (9,), (16,), (30,), (100,), (1000,)], tolerance=0)
 def best_segment(depth: int) -> int:
-    """Return how many layers a segment should hold so that the fewest activations are kept at once.
+    """Return how many layers a segment should hold to keep the fewest activations.
 
-    On the way forward one activation is kept for each segment. On the way back, those of the segment at hand are
-    computed again and kept beside them, one a layer. The last segment may be shorter. Of equally good lengths return
-    the shortest.
+    On the way forward one activation is kept for each segment. On the way back, those
+    of the segment at hand are computed again and kept beside them, one a layer. The
+    last segment may be shorter. Of equally good lengths return the shortest.
     """
     # solution
     kept = {length: -(-depth // length) + length for length in range(1, depth + 1)}
