@@ -46,17 +46,6 @@ def are_arrays(*trees: Tree) -> bool:
     return all(hasattr(leaf, "__array__") and np.asarray(leaf).dtype.kind in "fiub" for leaf in leaves)
 
 
-def whole_number(value: object, name: str, least: int) -> int:
-    """Return value as int.
-
-    Raises:
-        ValueError: It is not a whole number, or is below the least one allowed.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"`{name}` is {value!r}; give a whole number of at least {least}.")
-    return int(value)
-
-
 def prepare(
     x: Tree,
     y: Tree,

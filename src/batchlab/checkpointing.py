@@ -7,7 +7,6 @@ Walther 2000; Chen, Xu, Zhang & Guestrin 2016) keeps only those between segments
 from __future__ import annotations
 
 import json
-import numbers
 import os
 import subprocess
 import sys
@@ -20,6 +19,8 @@ import keras
 import numpy as np
 import pandas as pd
 import psutil
+
+from batchlab.checks import whole_number
 
 _SOURCE = Path(__file__).resolve().parents[1]
 _MEBIBYTE = 2**20
@@ -63,8 +64,8 @@ def deep_model(depth: int, units: int, *, segment: int | None = None, seed: int 
         TypeError: A number is not whole.
         ValueError: A number is below 1, or the segment is longer than the chain.
     """
-    depth, units = _whole(depth, "depth"), _whole(units, "units")
-    segment = depth + 1 if segment is None else _whole(segment, "segment", most=depth)
+    depth, units = whole_number(depth, "depth", 1), whole_number(units, "units", 1)
+    segment = depth + 1 if segment is None else whole_number(segment, "segment", 1, depth)
     initializers = [keras.initializers.HeNormal(seed=seed * 100_003 + i) for i in range(depth)]
     layers = [keras.layers.Dense(units, "relu", kernel_initializer=initializer) for initializer in initializers]
     if segment <= depth:
@@ -120,9 +121,9 @@ def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"peak_memory: the plan has no column {missing[0]}; it has {', '.join(map(str, plan))}.")
     for row in plan.itertuples():
         for name in ("depth", "units", "batch_size"):
-            _whole(getattr(row, name), name)
+            whole_number(getattr(row, name), name, 1)
         if row.segment != 0:
-            _whole(row.segment, "segment", most=row.depth)
+            whole_number(row.segment, "segment", 1, row.depth)
     plan = plan.assign(activations=plan["depth"] * plan["units"] * plan["batch_size"] * 4 / _MEBIBYTE)
     workers = {}
     for name, series in plan.groupby("series", sort=False):
@@ -155,12 +156,12 @@ def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats:
         TypeError: A number is not whole.
         ValueError: A number is below 1.
     """
-    batch_size = _whole(batch_size, "batch_size")
+    batch_size = whole_number(batch_size, "batch_size", 1)
     steps = {name: (training_step(model), _random(batch_size, model.input_shape[1])) for name, model in models.items()}
     for step, x in steps.values():
         step(x)
     rows = []
-    for _ in range(_whole(repeats, "repeats")):
+    for _ in range(whole_number(repeats, "repeats", 1)):
         row = {}
         for name, (step, x) in steps.items():
             start = time.perf_counter()
@@ -211,15 +212,6 @@ def _peaks(shapes: list[dict[str, int]]) -> list[float]:
 def _random(rows: int, units: int) -> keras.KerasTensor:
     """Standard normal rows, on the device already."""
     return keras.ops.convert_to_tensor(np.random.default_rng(0).standard_normal((rows, units), dtype=np.float32))
-
-
-def _whole(value: int, name: str, most: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` is {value!r}; give a whole number.")
-    if value < 1 or (most is not None and value > most):
-        limits = "of at least 1" if most is None else f"from 1 to {most}, the number of layers"
-        raise ValueError(f"`{name}` is {value}; give a whole number {limits}.")
-    return int(value)
 
 
 if __name__ == "__main__":

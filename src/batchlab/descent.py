@@ -7,7 +7,6 @@ gradient over all. All is float64 NumPy. Weights are called w; arrays of them ha
 from __future__ import annotations
 
 import math
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
@@ -17,6 +16,8 @@ import scipy.linalg
 import scipy.optimize
 import scipy.stats
 from scipy.spatial.distance import cdist
+
+from batchlab.checks import positive_number, whole_number
 
 Order: TypeAlias = Literal["shuffled", "table", "with replacement"]
 """How an epoch goes through the rows: in a fresh order, as they stand in the table, or drawn anew for every batch."""
@@ -155,7 +156,7 @@ class KernelLoss(Loss):
     """
 
     def __init__(self, points: np.ndarray, width: float) -> None:
-        self.points, self.width = _table(points, "points", 2), _positive(width, "width")
+        self.points, self.width = _table(points, "points", 2), positive_number(width, "width")
         self.rows = len(self.points)
 
     def _nearness(self, w: np.ndarray) -> np.ndarray:
@@ -271,8 +272,8 @@ def updates_per_epoch(rows: int, batch_size: int) -> int:
         TypeError: An argument is no whole number.
         ValueError: An argument is below 1, or the batch is larger than the table.
     """
-    rows = _whole(rows, "rows", least=1)
-    return math.ceil(rows / _whole(batch_size, "batch_size", least=1, most=rows))
+    rows = whole_number(rows, "rows", 1)
+    return math.ceil(rows / whole_number(batch_size, "batch_size", 1, rows))
 
 
 def schedule(rows: int, batch_size: int, *, order: Order = "shuffled", seed: int = 0) -> list[np.ndarray]:
@@ -328,8 +329,8 @@ def descend(
     w = np.atleast_2d(_weights(starts)).copy()
     if w.ndim != 2 or not np.isfinite(w).all():
         raise ValueError(f"`starts` must be finite numbers of shape (2,) or (runs, 2); got {starts!r}.")
-    step_size = _positive(step_size, "step_size")
-    updates = _whole(updates, "updates", least=0)
+    step_size = positive_number(step_size, "step_size")
+    updates = whole_number(updates, "updates", 0)
     batches = _batches(loss.rows, batch_size, (len(w),), order, seed)
     paths = np.empty((len(w), updates + 1, 2))
     paths[:, 0] = w
@@ -392,7 +393,7 @@ def gradient_variance(
     """
     if order == "table":
         raise ValueError("gradient_variance: in table order every first batch is the same; draw at random.")
-    draws = _whole(draws, "draws", least=1)
+    draws = whole_number(draws, "draws", 1)
     rng = np.random.default_rng(seed)
     batches = _epoch(loss.rows, batch_size, (draws,), order, rng)[0]
     error = loss.gradient(_weights(w, (2,)), batches) - loss.gradient(w)
@@ -423,7 +424,7 @@ def stationary_covariance(hessian: np.ndarray, noise: np.ndarray, step_size: flo
     noise = np.asarray(noise, dtype=np.float64)
     if noise.shape != (2, 2) or not np.isfinite(noise).all():
         raise ValueError(f"`noise` must be finite numbers of shape (2, 2); got {noise!r}.")
-    ratio = _positive(step_size, "step_size") / _whole(batch_size, "batch_size", least=1)
+    ratio = positive_number(step_size, "step_size") / whole_number(batch_size, "batch_size", 1)
     return scipy.linalg.solve_continuous_lyapunov(hessian, ratio * noise)
 
 
@@ -482,23 +483,6 @@ def _table(values: np.ndarray, name: str, columns: int | None, like: np.ndarray 
     if len(bad):
         raise ValueError(f"`{name}` holds {values[tuple(bad[0])]} in row {bad[0][0]}; fill it in or drop the row.")
     return values
-
-
-def _positive(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"`{name}` is {value!r}; give a number above 0.")
-    if not 0 < value < math.inf:
-        raise ValueError(f"`{name}` is {value!r}; give a finite number above 0.")
-    return float(value)
-
-
-def _whole(value: int, name: str, *, least: int, most: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` is {value!r}; give a whole number.")
-    if value < least or (most is not None and value > most):
-        limits = f"of at least {least}" if most is None else f"from {least} to {most}, the number of rows"
-        raise ValueError(f"`{name}` is {value}; give a whole number {limits}.")
-    return int(value)
 
 
 def _curvatures(hessian: np.ndarray) -> np.ndarray:

@@ -5,21 +5,18 @@ fib(0) = 0, fib(1) = 1, fib(n) = fib(n - 1) + fib(n - 2); calls are made from le
 
 from __future__ import annotations
 
-import numbers
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from batchlab.checks import whole_number
 
 _LARGEST_TREE = 1000  # calls; a picture of more would be a black patch
 
 Status: TypeAlias = Literal["given", "computed", "repeated", "remembered", "saved"]
 """What became of a call: fib(0) and fib(1) are given; another call is computed, computed once more although it was
 known, or answered from memory; and a call below a remembered one is never made: it is saved."""
-
-
-class RecursionInputError(ValueError):
-    """An argument for which this recursion has no answer."""
 
 
 def fibonacci(n: int) -> int:
@@ -30,9 +27,9 @@ def fibonacci(n: int) -> int:
 
     Raises:
         TypeError: n is not whole.
-        RecursionInputError: n is negative.
+        ValueError: n is negative.
     """
-    return _naive(_whole(n, "fibonacci"))
+    return _naive(whole_number(n, "n", 0))
 
 
 def _naive(n: int) -> int:
@@ -47,9 +44,9 @@ def fibonacci_memoized(n: int) -> int:
 
     Raises:
         TypeError: n is not whole.
-        RecursionInputError: n is negative, or deeper than Python's recursion limit allows.
+        ValueError: n is negative, or deeper than Python's recursion limit allows.
     """
-    n = _whole(n, "fibonacci_memoized")
+    n = whole_number(n, "n", 0)
     memory: dict[int, int] = {}
 
     def fib(k: int) -> int:
@@ -62,7 +59,7 @@ def fibonacci_memoized(n: int) -> int:
     try:
         return fib(n)
     except RecursionError:
-        raise RecursionInputError(
+        raise ValueError(
             f"fibonacci_memoized: n = {n} goes deeper than Python's recursion limit of {sys.getrecursionlimit()}. "
             "Memory saves repeated calls, not depth: give a smaller n, or fill the memory from below."
         ) from None
@@ -98,12 +95,12 @@ def call_tree(n: int, *, memoized: bool) -> Call:
 
     Raises:
         TypeError: n is not whole.
-        RecursionInputError: n is negative, or the tree has over 1000 calls.
+        ValueError: n is negative, or the tree has over 1000 calls.
     """
-    n = _whole(n, "call_tree")
+    n = whole_number(n, "n", 0)
     calls = count_calls(n, memoized=False)
     if calls > _LARGEST_TREE:
-        raise RecursionInputError(
+        raise ValueError(
             f"call_tree: fib({n}) makes {calls:,} calls, too many for a tree; draw one of at most {_LARGEST_TREE:,}."
         )
     known: set[int] = set()
@@ -137,9 +134,9 @@ def count_calls(n: int, *, memoized: bool) -> int:
 
     Raises:
         TypeError: n is not whole.
-        RecursionInputError: n is negative.
+        ValueError: n is negative.
     """
-    n = _whole(n, "count_calls")
+    n = whole_number(n, "n", 0)
     if memoized:
         return max(2 * n - 1, 1)
     before, here = 1, 1  # fib(0) and fib(1) make one call each
@@ -156,7 +153,7 @@ def counted(n: int) -> int:
 
     Raises:
         TypeError: n is not whole.
-        RecursionInputError: n is negative.
+        ValueError: n is negative.
     """
     made = 0
 
@@ -165,13 +162,5 @@ def counted(n: int) -> int:
         made += 1
         return k if k < 2 else fib(k - 1) + fib(k - 2)
 
-    fib(_whole(n, "counted"))
+    fib(whole_number(n, "n", 0))
     return made
-
-
-def _whole(n: int, caller: str) -> int:
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
-        raise TypeError(f"{caller}: n is {n!r}, a {type(n).__name__}; give a whole number of at least 0.")
-    if n < 0:
-        raise RecursionInputError(f"{caller}: n is {n}, where the recursion never ends; give a whole number >= 0.")
-    return int(n)

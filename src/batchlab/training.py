@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from batchlab.arrays import Rows, Tree, are_arrays, prepare, row_orders, whole_number
+from batchlab.arrays import Rows, Tree, are_arrays, prepare, row_orders
+from batchlab.checks import whole_number
 from batchlab.programs import (
     EpochProgram,
     FlatProgram,
@@ -86,8 +87,9 @@ def fit(
         Keras, the training figures are averages over the epoch, taken while the weights change.
 
     Raises:
-        ValueError: The model is not compiled; a size is not a whole number of at least 1; lengths differ; the
-            data hold NaN or infinity; a part is empty; the arguments contradict each other.
+        ValueError: The model is not compiled; a size is below 1; lengths differ; the data hold NaN or infinity;
+            a part is empty; the arguments contradict each other.
+        TypeError: A size is not a whole number.
     """
     model._assert_compile_called("fit")
     callbacks = list(callbacks or [])
@@ -190,9 +192,9 @@ def fit_seeds(
         runs in a first axis.
 
     Raises:
-        ValueError: As `fit` does; also for seeds that are no distinct whole numbers of at least 0, and for
-            learning rates that are not positive or that meet a schedule.
-        TypeError: `build_model` is no function.
+        ValueError: As `fit` does; also for seeds that are below 0 or not distinct, and for learning rates that
+            are not positive or that meet a schedule.
+        TypeError: `build_model` is no function; a size or a seed is not a whole number.
     """
     seeds = _checked_seeds(seeds)
     batch_size, epochs = whole_number(batch_size, "batch_size", 1), whole_number(epochs, "epochs", 1)
