@@ -63,7 +63,8 @@ __all__ = [
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 _OUTCOMES = ("holds", "holds only if", "does not hold here")
-_DOCUMENTED = Path(__file__).resolve().parent.parent / "data" / "documented_runs.json"
+_DATA = Path(__file__).resolve().parent.parent / "data"
+_DOCUMENTED, _CLAIMS = _DATA / "documented_runs.json", _DATA / "claims.json"
 
 
 # --- scaling -----------------------------------------------------------------------------------------
@@ -215,27 +216,28 @@ def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFram
 
 
 def verdict(claim: str, outcome: Literal["holds", "holds only if", "does not hold here"], sentence: str) -> None:
-    """Display what an experiment says of one claim of the documentation.
+    """Display a claim of the documentation, and what an experiment says of it.
 
     Args:
-        claim: Its number in the list of claims, such as "G1".
+        claim: Its number in `data/claims.json`, such as "G1".
         outcome: The verdict. After "holds only if" the sentence begins with the condition.
         sentence: What was measured, with its figures.
 
     Raises:
-        ValueError: The claim's number or the verdict is no such thing, or the sentence holds no figure.
+        ValueError: There is no claim of this number, the verdict is no such thing, or the sentence holds no figure.
     """
     from IPython.display import display  # only notebooks need it
 
-    if not re.fullmatch(r"[GBEM][1-9]\d?", claim):
-        raise ValueError(f"verdict: {claim!r} is no claim's number; give one such as 'G1'.")
+    claims = json.loads(_CLAIMS.read_text(encoding="utf-8"))
+    if claim not in claims:
+        raise ValueError(f"verdict: there is no claim {claim!r}; data/claims.json holds {', '.join(claims)}.")
     if outcome not in _OUTCOMES:
         raise ValueError(f"verdict: {outcome!r} is no verdict; choose among {', '.join(map(repr, _OUTCOMES))}.")
     if not re.search(r"\d", sentence):
         raise ValueError(f"verdict: the sentence on {claim} names no measured figure; add it.")
-    stop = "" if outcome == "holds only if" else "."
-    text = f"Claim {claim} {outcome}{stop}"
-    display({"text/markdown": f"> **{text}** {sentence}", "text/plain": f"{text} {sentence}"}, raw=True)
+    said = f"{outcome.capitalize()}{'' if outcome == 'holds only if' else '.'}"
+    markdown = f"> **Claim {claim}.** *{claims[claim]}*\n>\n> **{said}** {sentence}"
+    display({"text/markdown": markdown, "text/plain": f"Claim {claim}. {claims[claim]} {said} {sentence}"}, raw=True)
 
 
 # --- plotting ----------------------------------------------------------------------------------------

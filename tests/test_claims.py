@@ -1,5 +1,6 @@
 """Every claim that a notebook has tested has one verdict, in the committed outputs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-VERDICT = re.compile(r"Claim ([GBEM]\d+) (holds only if|holds|does not hold here)")
+CLAIMS = json.loads((ROOT / "data" / "claims.json").read_text(encoding="utf-8"))
+VERDICT = re.compile(r"Claim ([GBEM]\d+)\. .* (?:Holds only if|Holds\.|Does not hold here\.) ")
 
 WHERE = {
     "01_gradient_descent": ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G9"],
@@ -26,3 +28,7 @@ def verdicts(name):
 @pytest.mark.parametrize("name", WHERE)
 def test_each_claim_has_one_verdict(name):
     assert sorted(verdicts(name)) == sorted(WHERE[name])
+
+
+def test_every_claim_of_the_list_is_tested_somewhere():
+    assert sorted(claim for claims in WHERE.values() for claim in claims) == sorted(CLAIMS)

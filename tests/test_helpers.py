@@ -191,21 +191,21 @@ def test_plotting_leaves_global_settings_alone(history):
 # --- verdicts ----------------------------------------------------------------------------------------
 
 
-def test_a_verdict_displays_claim_outcome_and_sentence(monkeypatch):
+def test_a_verdict_displays_the_claim_the_outcome_and_the_sentence(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    helpers.verdict("G1", "holds", "All 12 starts reach one minimum.")
-    helpers.verdict("G2", "holds only if", "the loss is quadratic: 2 / λmax is 1.3.")
-    assert shown[0]["text/plain"] == "Claim G1 holds. All 12 starts reach one minimum."
-    assert shown[1]["text/plain"] == "Claim G2 holds only if the loss is quadratic: 2 / λmax is 1.3."
-    assert "**Claim G1 holds.** All 12" in shown[0]["text/markdown"]
+    helpers.verdict("G5", "holds", "All 12 runs left it.")
+    helpers.verdict("G5", "holds only if", "the step is long: 0.3 at least.")
+    claim = "The noise helps to escape shallow local minima."
+    assert shown[0]["text/plain"] == f"Claim G5. {claim} Holds. All 12 runs left it."
+    assert shown[1]["text/plain"] == f"Claim G5. {claim} Holds only if the step is long: 0.3 at least."
+    assert shown[0]["text/markdown"] == f"> **Claim G5.** *{claim}*\n>\n> **Holds.** All 12 runs left it."
 
 
 @pytest.mark.parametrize(
     ("claim", "outcome", "sentence", "complaint"),
     [
-        ("X1", "holds", "1 of 1.", "'X1' is no claim's number"),
-        ("G0", "holds", "1 of 1.", "'G0' is no claim's number"),
+        ("X1", "holds", "1 of 1.", "there is no claim 'X1'; data/claims.json holds G1"),
         ("G1", "true", "1 of 1.", "'true' is no verdict; choose among 'holds'"),
         ("G1", "holds", "Surely.", "no measured figure"),
     ],

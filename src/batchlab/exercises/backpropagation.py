@@ -10,7 +10,7 @@ def loss_by_logit(z: float, target: float) -> float:
     """Return dL/dz: L is the binary cross-entropy of p = 1 / (1 + e^-z) and the target.
 
     Multiply the two local derivatives dL/dp and dp/dz on paper and simplify before you
-    write the line: as they stand, the two make 0 / 0 where z is large. The answer must
+    write the line: as they stand, the two divide by 0 where z is large. The answer must
     hold at z = -800 as well.
     """
     # solution

@@ -16,9 +16,9 @@ from batchlab.exercises import exercise
     tolerance=1e-9,
 )
 def safe_step_size(x: np.ndarray) -> float:
-    """Return the step size below which batch descent is downhill from every start.
+    """Return the largest step size that a bound shows to be downhill from everywhere.
 
-    The loss is logistic. x has the shape (rows, 2). The Hessian is the mean over rows
+    Batch descent, on the logistic loss. x has the shape (rows, 2). The Hessian is the mean over rows
     of p * (1 - p) * outer(row, row), where p is the row's probability and depends on
     the weights. Find a bound for its largest eigenvalue that holds for all weights.
     """
@@ -38,7 +38,7 @@ def row_weights(rows: int, batch_size: int) -> np.ndarray:
     # solution
     starts = np.arange(0, rows, batch_size)
     sizes = np.minimum(batch_size, rows - starts)
-    return np.repeat(1 / (sizes * len(sizes)), sizes)
+    return np.repeat(1 / (sizes * len(sizes)), sizes)  # all alike where batch_size divides rows
 
 
 @exercise(

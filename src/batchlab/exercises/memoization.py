@@ -14,6 +14,7 @@ def tribonacci_calls(n: int) -> int:
     making the calls.
     """
     # solution
+    # The growth rate solves x**3 = x**2 + x + 1: about 1.839, as x**2 = x + 1 gives the golden ratio.
     calls = [1, 1, 1]
     for k in range(3, n + 1):
         calls.append(1 + calls[k - 1] + calls[k - 2] + calls[k - 3])
@@ -36,7 +37,7 @@ def computations_with_room(n: int, room: int) -> int:
         return k if k < 2 else fib(k - 1) + fib(k - 2)
 
     fib(n)
-    return fib.cache_info().misses
+    return fib.cache_info().misses  # room for 3 is enough, room for 1 saves nothing
 
 
 @exercise(inputs=[(1,), (2,), (9,), (16,), (30,), (100,), (1000,)], tolerance=0)
@@ -49,4 +50,5 @@ def best_segment(depth: int) -> int:
     """
     # solution
     kept = {length: -(-depth // length) + length for length in range(1, depth + 1)}
-    return min(kept, key=kept.get)  # near the square root of the depth
+    # Near the square root of the depth: for 40 layers 5, with 13 activations kept; segments of 4 keep 14.
+    return min(kept, key=kept.get)
