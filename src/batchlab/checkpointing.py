@@ -48,17 +48,17 @@ class Recomputed(keras.layers.Layer):
         return keras.remat(self.block)(x)
 
 
-def deep_model(depth: int, units: int, *, segment: int | None = None, seed: int = 0) -> keras.Sequential:
+def deep_model(depth: int, units: int, *, segment: int | None = None) -> keras.Sequential:
     """Build a chain of equally wide Dense layers with ReLU.
 
     Args:
         depth: Number of layers.
         units: Of each layer, and number of inputs.
         segment: Layers that are recomputed together; without it every activation is stored.
-        seed: Decides the initial weights (He normal, which keeps the size of activations: He et al. 2015).
 
     Returns:
-        The model, from (rows, units) to (rows, units). The same seed gives the same weights whatever the segment.
+        The model, from (rows, units) to (rows, units). Its initial weights (He normal, which keeps the size of
+        activations: He et al. 2015) are the same at every call, whatever the segment.
 
     Raises:
         TypeError: A number is not whole.
@@ -66,14 +66,14 @@ def deep_model(depth: int, units: int, *, segment: int | None = None, seed: int 
     """
     depth, units = whole_number(depth, "depth", 1), whole_number(units, "units", 1)
     segment = depth + 1 if segment is None else whole_number(segment, "segment", 1, depth)
-    initializers = [keras.initializers.HeNormal(seed=seed * 100_003 + i) for i in range(depth)]
+    initializers = [keras.initializers.HeNormal(seed=i) for i in range(depth)]
     layers = [keras.layers.Dense(units, "relu", kernel_initializer=initializer) for initializer in initializers]
     if segment <= depth:
         layers = [Recomputed(layers[i : i + segment]) for i in range(0, depth, segment)]
     return keras.Sequential([keras.Input((units,)), *layers])
 
 
-def training_step(model: keras.Model) -> Callable[[np.ndarray], None]:
+def training_step(model: keras.Model) -> Callable[[keras.KerasTensor], None]:
     """Compile one step of gradient descent on the mean squared output, in graph mode.
 
     Args:
@@ -125,13 +125,13 @@ def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
         if row.segment != 0:
             whole_number(row.segment, "segment", 1, row.depth)
     plan = plan.assign(activations=plan["depth"] * plan["units"] * plan["batch_size"] * 4 / _MEBIBYTE)
-    workers = {}
-    for name, series in plan.groupby("series", sort=False):
+    every_series = plan.groupby("series", sort=False)
+    for name, series in every_series:  # all of them, before the first process starts
         if not series["activations"].diff().iloc[1:].gt(0).all():
             raise ValueError(
                 f"peak_memory: series {name!r} does not rise in depth * units * batch_size; sort its rows."
             )
-        workers[name] = _started(series[list(_SHAPE)].astype(int).to_dict("records"))
+    workers = {name: _started(series[list(_SHAPE)].to_dict("records")) for name, series in every_series}
     for name, worker in workers.items():
         output, errors = worker.communicate()
         if worker.returncode:
