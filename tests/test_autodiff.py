@@ -12,8 +12,17 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from batchlab import autodiff
-from batchlab.autodiff import DenseNetwork, GraphError, Node, backward, backward_by_paths, count_paths, path_work, paths
+from batchlab.ideas import autodiff
+from batchlab.ideas.autodiff import (
+    DenseNetwork,
+    GraphError,
+    Node,
+    backward,
+    backward_by_paths,
+    count_paths,
+    path_work,
+    paths,
+)
 
 # What graphs are made of: our operation and TensorFlow's. Each keeps values within safe ranges where it can.
 UNARY = {

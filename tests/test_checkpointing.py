@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from batchlab import checkpointing
-from batchlab.checkpointing import deep_model, peak_memory, step_seconds, training_step
+from batchlab.ideas import checkpointing
+from batchlab.ideas.checkpointing import deep_model, peak_memory, step_seconds, training_step
 
 
 def plan(**changes):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchlab.descent import (
+from batchlab.ideas.descent import (
     KernelLoss,
     LogisticLoss,
     SquaredLoss,

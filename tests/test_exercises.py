@@ -7,7 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from batchlab import exercises
+from batchlab.ideas import exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

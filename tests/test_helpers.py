@@ -66,18 +66,18 @@ def test_a_seed_fixes_the_initial_weights_and_no_seed_draws_fresh_ones():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("arguments", "error", "what"),
     [
-        ({"hidden": (10, 0)}, r"hidden\[1\] is 0"),
-        ({"hidden": (-3,)}, r"hidden\[0\] is -3"),
-        ({"hidden": (2.5,)}, r"hidden\[0\] is 2.5"),
-        ({"hidden": (True,)}, r"hidden\[0\] is True"),
-        ({"hidden": ("10",)}, r"hidden\[0\] is '10'"),
-        ({"features": 0}, "features is 0"),
+        ({"hidden": (10, 0)}, ValueError, r"`hidden\[1\]` is 0"),
+        ({"hidden": (-3,)}, ValueError, r"`hidden\[0\]` is -3"),
+        ({"hidden": (2.5,)}, TypeError, r"`hidden\[0\]` is 2.5"),
+        ({"hidden": (True,)}, TypeError, r"`hidden\[0\]` is True"),
+        ({"hidden": ("10",)}, TypeError, r"`hidden\[0\]` is '10'"),
+        ({"features": 0}, ValueError, "`features` is 0"),
     ],
 )
-def test_nonsense_sizes_are_refused(arguments, what):
-    with pytest.raises(ValueError, match=what):
+def test_nonsense_sizes_are_refused(arguments, error, what):
+    with pytest.raises(error, match=what):
         helpers.build_model(**arguments)
 
 

@@ -4,8 +4,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from batchlab import recursion
-from batchlab.recursion import call_tree, count_calls, counted, fibonacci, fibonacci_memoized
+from batchlab.ideas import recursion
+from batchlab.ideas.recursion import call_tree, count_calls, counted, fibonacci, fibonacci_memoized
 
 FIRST = [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]
 

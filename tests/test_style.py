@@ -4,7 +4,9 @@ import os
 import matplotlib.pyplot as plt
 import pytest
 
-from batchlab import style
+from batchlab.figures import style
+from batchlab.figures.show import show
+from batchlab.figures.sliders import sliders
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def test_subplots_opens_planes_and_spaces_and_leaves_global_settings_alone():
 def test_show_displays_a_png_with_its_alt_text_and_closes_the_figure(shown):
     figure, (ax,) = style.subplots()
     ax.plot([1, 2])
-    style.show(ax, "A line that rises from 1 to 2.")
+    show(ax, "A line that rises from 1 to 2.")
     ((data, metadata),) = shown
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert data["text/plain"] == metadata["image/png"]["alt"] == "A line that rises from 1 to 2."
@@ -51,7 +53,7 @@ def test_show_displays_a_png_with_its_alt_text_and_closes_the_figure(shown):
 
 def test_show_refuses_a_figure_without_alt_text():
     with pytest.raises(ValueError, match="alt"):
-        style.show(style.subplots()[1])
+        show(style.subplots()[1])
 
 
 # --- sliders -----------------------------------------------------------------------------------------
@@ -65,7 +67,7 @@ def draw(batch_size=32, rate=0.1):
 
 def test_sliders_leave_a_static_figure_of_the_defaults_where_nobody_looks(shown, monkeypatch):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    style.sliders(draw, batch_size=[1, 32], rate=[0.1, 0.2])
+    sliders(draw, batch_size=[1, 32], rate=[0.1, 0.2])
     ((data, _),) = shown
     assert set(data) == {"image/png", "text/plain"}
     assert data["text/plain"] == "A line from batch size 32 to rate 0.1."
@@ -81,7 +83,7 @@ def test_sliders_add_live_controls_to_the_same_figure_in_jupyterlab(shown, monke
         "interactive_output",
         lambda redraw, controls: made.append((redraw, controls)) or ipywidgets.Output(),
     )
-    style.sliders(draw, batch_size=[1, 32], rate=[0.1, 0.2])
+    sliders(draw, batch_size=[1, 32], rate=[0.1, 0.2])
     data, _ = shown[0]
     assert {"image/png", "text/plain", "application/vnd.jupyter.widget-view+json"} == set(data)
     ((redraw, controls),) = made
@@ -100,4 +102,4 @@ def test_sliders_add_live_controls_to_the_same_figure_in_jupyterlab(shown, monke
 )
 def test_sliders_refuse_choices_that_do_not_fit(choices, complaint):
     with pytest.raises(ValueError, match=complaint):
-        style.sliders(draw, **choices)
+        sliders(draw, **choices)

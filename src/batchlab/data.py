@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from batchlab.paths import DATA
+
 FEATURES = ("Age", "EstimatedSalary")
 TARGET = "Purchased"
 COLUMNS = ("User ID", "Gender", *FEATURES, TARGET)
@@ -235,7 +237,7 @@ def fingerprint(df: pd.DataFrame) -> str:
 class _Places:
     """Where `load_ads` looks, and what it takes for the real table."""
 
-    data: Path = Path(__file__).resolve().parents[2] / "data"
+    data: Path = DATA
     cache: Path | None = None  # None: the user's cache folder, as pooch finds it
     urls: tuple[str, ...] = URLS
     expected: str = CANONICAL_FINGERPRINT

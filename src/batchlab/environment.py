@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from batchlab.paths import ROOT
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 # What src/ imports, and the name of each in requirements.txt. A test keeps this equal to the imports.
 PACKAGES = {
@@ -69,7 +68,7 @@ def report() -> pd.DataFrame:
     lines = _requirement_lines()
     asked = {name: lines[name].removeprefix(name) for name in PACKAGES.values()}
     here = {name: _installed_version(name) for name in asked}
-    with (_ROOT / "pyproject.toml").open("rb") as file:
+    with (ROOT / "pyproject.toml").open("rb") as file:
         asked["Python"] = tomllib.load(file)["project"]["requires-python"]
     here["Python"] = platform.python_version()
 
@@ -107,7 +106,7 @@ def _install_missing() -> None:
 
 def _requirement_lines() -> dict[str, str]:
     """The lines of requirements.txt by package name."""
-    text = (_ROOT / "requirements.txt").read_text(encoding="utf-8")
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     return {line[0]: line[0] + line[1] for line in re.findall(r"^([\w.-]+)([^#\n]*?)\s*(?:#.*)?$", text, re.MULTILINE)}
 
 

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from batchlab.arrays import Rows
+from batchlab.training.rows import Rows
 
 #: Optimizers that treat every parameter by itself, so that it does not matter how parameters are laid out.
 ELEMENTWISE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchlab.exercises import exercise
+from batchlab.ideas.exercises import exercise
 
 
 @exercise(

@@ -1,6 +1,6 @@
 """Training with the semantics of `keras.Model.fit`, whole epochs in one XLA program.
 
-`fit` trains one model, `fit_seeds` many runs of it at once. Both decide which program of `batchlab.programs`
+`fit` trains one model, `fit_seeds` many runs of it at once. Both decide which program of `batchlab.training.programs`
 serves the model, and hand to Keras what none can compile.
 """
 
@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from batchlab.arrays import Rows, Tree, are_arrays, prepare, row_orders
 from batchlab.checks import whole_number
-from batchlab.programs import (
+from batchlab.training.programs import (
     EpochProgram,
     FlatProgram,
     SeedsProgram,
@@ -32,6 +31,7 @@ from batchlab.programs import (
     is_plain,
     structure,
 )
+from batchlab.training.rows import Rows, Tree, are_arrays, prepare, row_orders
 
 _BATCH_HOOKS = [f"on_{part}batch_{end}" for part in ("", "train_", "test_") for end in ("begin", "end")]
 _MOST_RUNS_AT_ONCE = 128  # more no longer fill the vector registers better, and leave the fast caches

@@ -1,9 +1,9 @@
-"""Pictures of structure: graphs and trees in igraph's layouts, and losses with two parameters."""
+"""Graphs and trees in igraph's layouts. Never knows what they mean."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import igraph
 import numpy as np
@@ -11,26 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch
 
-from batchlab.style import INK, MUTED, PAGE, subplots
+from batchlab.figures.style import INK, MUTED, PAGE, subplots
 
 _GHOST = "#A9A9A4"
 _NODE = "#E9E9E3"
 _DASHED = (0, (3, 2))
 _EDGE_LABEL_AT = 0.36  # share of the edge; at its middle the labels of crossing edges would meet
-_GRID = 121  # points along each axis of a surface
 
 Edge: TypeAlias = tuple[Hashable, Hashable]
-
-
-class Surface(Protocol):
-    """A loss with two parameters."""
-
-    def value(self, w: np.ndarray) -> np.ndarray:
-        """Map parameters of shape (..., 2) to losses of shape (...)."""
-        ...
-
-
-# --- graphs and trees --------------------------------------------------------------------------------
 
 
 def plot_graph(
@@ -172,59 +160,3 @@ def _along(route: np.ndarray, share: float) -> np.ndarray:
 def _ink_on(fill: str) -> str:
     """Dark ink, or light ink on a dark fill (relative luminance, ITU-R BT.709)."""
     return INK if np.dot(to_rgb(fill), [0.2126, 0.7152, 0.0722]) > 0.45 else PAGE
-
-
-# --- losses with two parameters ----------------------------------------------------------------------
-
-
-def plot_contours(
-    loss: Surface,
-    xlim: tuple[float, float],
-    ylim: tuple[float, float],
-    *,
-    levels: int | Sequence[float] = 12,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw lines of equal loss over the plane of the two parameters, labelled with the loss.
-
-    Args:
-        loss: The loss; the first parameter runs to the right.
-        xlim: Range of the first parameter.
-        ylim: Range of the second.
-        levels: The losses at which to draw, rising, or about how many.
-        ax: Where to draw; a new figure without it.
-
-    Returns:
-        The axes. The caller names them.
-    """
-    ax = subplots(width=5, height=4)[1][0] if ax is None else ax
-    x, y, z = _sampled(loss, xlim, ylim)
-    ax.grid(visible=False)
-    ax.contourf(x, y, z, levels=levels, cmap="Greys", alpha=0.35, extend="both")
-    lines = ax.contour(x, y, z, levels=levels, colors="#8A8A84", linewidths=0.7)
-    ax.clabel(lines, fontsize=8, fmt="%.3g")
-    return ax
-
-
-def plot_surface(loss: Surface, xlim: tuple[float, float], ylim: tuple[float, float], *, ax: Axes) -> Axes:
-    """Draw the loss as a surface above the plane of the two parameters.
-
-    Args:
-        loss: The loss.
-        xlim: Range of the first parameter.
-        ylim: Range of the second.
-        ax: Axes of projection "3d" (`subplots(projections=["3d"])`).
-
-    Returns:
-        The axes. The caller names them.
-    """
-    x, y, z = _sampled(loss, xlim, ylim)
-    ax.plot_surface(x, y, z, cmap="cividis", linewidth=0, antialiased=True, alpha=0.75, rcount=60, ccount=60)
-    return ax
-
-
-def _sampled(
-    loss: Surface, xlim: tuple[float, float], ylim: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, y = np.meshgrid(np.linspace(*xlim, _GRID), np.linspace(*ylim, _GRID))
-    return x, y, loss.value(np.stack([x, y], axis=-1))

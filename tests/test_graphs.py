@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from matplotlib.patches import FancyArrowPatch
 
-from batchlab.drawing import plot_contours, plot_graph, plot_surface
-from batchlab.style import subplots
+from batchlab.figures.graphs import plot_graph
+from batchlab.figures.style import subplots
+from batchlab.figures.surfaces import plot_contours, plot_surface
 
 DIAMOND = [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]
 TREE = [("root", "left"), ("root", "right"), ("left", "deep")]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from batchlab.exercises import exercise
+from batchlab.ideas.exercises import exercise
 
 
 @exercise(inputs=[(0.3, 1.0), (-2.0, 0.0), (1.5, 0.25), (40.0, 0.0), (-800.0, 1.0)], tolerance=1e-12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchlab.exercises import exercise
+from batchlab.ideas.exercises import exercise
 
 
 @exercise(inputs=[(0,), (2,), (3,), (5,), (20,)], tolerance=0)

@@ -1,0 +1,1 @@
+"""The pictures, and the style that they share. Never computes a result."""
