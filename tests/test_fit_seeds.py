@@ -72,7 +72,7 @@ def differences(one, other):
 def assert_run(frame, weights, position, seed, history, expected_weights, tolerance=TOLERANCE):
     """One run of a frame, and its weights, equal those of a run on its own."""
     rows = frame[frame["seed"] == seed]
-    assert set(history) == set(frame.columns) - {"seed", "epoch", "updates", "learning_rate"}
+    assert set(history) == set(frame.columns) - {"batch_size", "seed", "epoch", "updates", "learning_rate"}
     for name, values in history.items():
         np.testing.assert_allclose(rows[name], values, rtol=0, atol=tolerance, err_msg=f"seed {seed}, {name}")
     for kept, expected in zip(weights, expected_weights, strict=True):
@@ -298,7 +298,7 @@ def test_losses_that_become_nan_are_reported_in_one_warning():
 def test_several_learning_rates_equal_separate_runs():
     rates = [0.002, 0.03]
     together, weights = runs(lambda: documented("sgd"), learning_rates=rates, keep_weights=True)
-    assert together.columns[0] == "learning_rate"
+    assert list(together.columns[:3]) == ["batch_size", "learning_rate", "seed"]
     assert together["learning_rate"].unique().tolist() == pytest.approx(rates)
     assert [len(w) for w in weights] == [6] * 6
     for i, rate in enumerate(rates):
@@ -345,15 +345,15 @@ def test_repeating_gives_the_same_bits():
 
 def test_columns_kinds_and_order():
     frame = runs(seeds=[7, 3], epochs=2, batch_size=250)
-    assert list(frame.columns) == ["seed", "epoch", "updates", *FIGURES]
+    assert list(frame.columns) == ["batch_size", "seed", "epoch", "updates", *FIGURES]
     assert frame[["seed", "epoch", "updates"]].to_numpy().tolist() == [[7, 1, 2], [7, 2, 4], [3, 1, 2], [3, 2, 4]]
     kinds = {name: frame[name].dtype.kind for name in frame}
-    assert kinds == dict.fromkeys(["seed", "epoch", "updates"], "i") | dict.fromkeys(FIGURES, "f")
+    assert kinds == dict.fromkeys(["batch_size", "seed", "epoch", "updates"], "i") | dict.fromkeys(FIGURES, "f")
     assert frame.index.equals(pd.RangeIndex(4))
 
 
 def test_without_validation_there_are_no_validation_columns():
-    assert list(runs(validation_split=0.0).columns) == ["seed", "epoch", "updates", "loss", "accuracy"]
+    assert list(runs(validation_split=0.0).columns) == ["batch_size", "seed", "epoch", "updates", "loss", "accuracy"]
 
 
 def test_seeds_may_be_an_array():

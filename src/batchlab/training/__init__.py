@@ -186,8 +186,8 @@ def fit_seeds(
         verbose: 1 shows a progress bar.
 
     Returns:
-        One row a run and epoch, in the order of learning rates, seeds, epochs. Columns: learning_rate (where
-        several were given), seed, epoch (from 1), updates (optimizer steps so far), loss, the metrics, and
+        One row a run and epoch, in the order of learning rates, seeds, epochs. Columns: batch_size, learning_rate
+        (where several were given), seed, epoch (from 1), updates (optimizer steps so far), loss, the metrics, and
         their `val_` twins. With `keep_weights`, also the final weights: as `model.get_weights()`, with the
         runs in a first axis.
 
@@ -232,7 +232,7 @@ def fit_seeds(
         figures, weights = _one_by_one(plan, runs, build_model)
 
     steps = -(-len(train) // batch_size)
-    frame = {}
+    frame = {"batch_size": np.full(epochs * len(runs), batch_size)}
     if learning_rates is not None:
         frame["learning_rate"] = np.repeat([run.rate for run in runs], epochs)
     frame["seed"] = np.repeat([run.seed for run in runs], epochs)
