@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,44 @@ if TYPE_CHECKING:  # a frame needs no Keras
     import keras
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def ordered_figures(names: Iterable[str]) -> list[str]:
+    """Return the names of a run's figures in the order of the frame: the loss, the metrics, their validation twins."""
+    return sorted(names, key=lambda name: (name.startswith("val_"), not name.endswith("loss"), name))
+
+
+def long_frame(
+    figures: Mapping[str, np.ndarray],
+    *,
+    batch_size: int,
+    seeds: Sequence[int],
+    updates_per_epoch: int,
+    learning_rates: Sequence[float] | None = None,
+    first_epoch: int = 1,
+) -> pd.DataFrame:
+    """Lay out the figures of runs in the long form: one row a run and epoch, run after run.
+
+    Args:
+        figures: For each figure an array (epochs, runs).
+        batch_size: Of all runs.
+        seeds: Of each run.
+        updates_per_epoch: Optimizer steps.
+        learning_rates: Of each run; without it there is no such column.
+        first_epoch: The number of the first epoch.
+
+    Returns:
+        Columns: batch_size, learning_rate, seed, epoch, updates (optimizer steps so far), and the figures in the order
+        of `ordered_figures`.
+    """
+    epochs = len(next(iter(figures.values()), ()))
+    columns = {"batch_size": np.full(epochs * len(seeds), batch_size)}
+    if learning_rates is not None:
+        columns["learning_rate"] = np.repeat(learning_rates, epochs)
+    columns["seed"] = np.repeat(seeds, epochs)
+    columns["epoch"] = np.tile(np.arange(first_epoch, first_epoch + epochs), len(seeds))
+    columns["updates"] = columns["epoch"] * updates_per_epoch
+    return pd.DataFrame(columns | {name: np.asarray(figures[name]).T.ravel() for name in ordered_figures(figures)})
 
 
 def history_frame(history: keras.callbacks.History, *, batch_size: int, seed: int = 0) -> pd.DataFrame:
@@ -27,16 +66,13 @@ def history_frame(history: keras.callbacks.History, *, batch_size: int, seed: in
         One row an epoch: batch_size, seed, epoch (from 1), updates (optimizer steps so far), then the
         loss in nats and the accuracy as a share of rows, and their `val_` twins where measured.
     """
-    epochs = np.asarray(history.epoch) + 1
-    head = {
-        "batch_size": batch_size,
-        "seed": seed,
-        "epoch": epochs,
-        "updates": epochs * history.params["steps"],
-    }
-    order = [*METRICS, *history.history]  # a model's further metrics follow these four
-    figures = {name: history.history[name] for name in dict.fromkeys(order) if name in history.history}
-    return pd.DataFrame({**head, **figures})
+    return long_frame(
+        {name: np.reshape(values, (-1, 1)) for name, values in history.history.items()},
+        batch_size=batch_size,
+        seeds=[seed],
+        updates_per_epoch=history.params["steps"],
+        first_epoch=history.epoch[0] + 1 if history.epoch else 1,
+    )
 
 
 def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFrame:

@@ -30,6 +30,10 @@ class Rows:
         """Return the rows from start up to, and without, stop."""
         return Rows(*(_map(lambda a: a[start:stop], tree) for tree in (self.x, self.y, self.weight)))
 
+    def steps(self, batch_size: int) -> int:
+        """Return the updates of one epoch: every batch is one, the smaller last one too."""
+        return math.ceil(len(self) / batch_size)
+
     @property
     def data(self) -> tuple[Tree, Tree, Tree | None]:
         """The three trees, in the order in which `keras.Model.train_step` takes them."""
@@ -91,24 +95,28 @@ def prepare(
     return train, valid
 
 
-def row_orders(seed: int | None, rows: int, epochs: int, shuffle: bool) -> Iterator[np.ndarray]:
+def row_orders(seed: int | None, rows: int, span: range, shuffle: bool) -> Iterator[np.ndarray]:
     """Yield the order of the rows for each epoch, int32 of shape (rows,).
+
+    An epoch has its order whether or not the run begins before it, so that a run that goes on repeats nothing.
 
     Args:
         seed: Decides the orders. None takes NumPy's global state, which `keras.utils.set_random_seed` sets.
         rows: Number of training rows.
-        epochs: Number of orders.
+        span: The epochs, counted from 0 at the very first run.
         shuffle: Whether to shuffle; without it every order is that of the file.
     """
     if not shuffle:
         straight = np.arange(rows, dtype=np.int32)
-        yield from (straight for _ in range(epochs))
+        yield from (straight for _ in span)
         return
     if seed is None:
         seed = int(np.random.randint(2**31))  # noqa: NPY002
     generator = np.random.default_rng([seed, 1])  # 1: a stream apart from that of the initial weights
-    for _ in range(epochs):
-        yield generator.permutation(rows).astype(np.int32)
+    for epoch in range(span.stop):
+        order = generator.permutation(rows)
+        if epoch >= span.start:
+            yield order.astype(np.int32)
 
 
 def _map(function: Any, tree: Tree) -> Tree:  # noqa: ANN401

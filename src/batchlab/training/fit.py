@@ -1,0 +1,254 @@
+"""`fit`: one run with the semantics of `keras.Model.fit`. Never guesses: what cannot be compiled goes to Keras."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from batchlab.checks import whole_number
+from batchlab.training import keras_internals as internals
+from batchlab.training.programs.cache import lease
+from batchlab.training.programs.epoch import EpochProgram
+from batchlab.training.programs.flat import FlatProgram
+from batchlab.training.programs.loop import CannotCompileError
+from batchlab.training.recognise import why_not_compiled, why_not_flat
+from batchlab.training.rows import Rows, Tree, row_orders
+from batchlab.training.run import Run
+
+NotCompiled = (CannotCompileError, internals.MissingInternalError)
+"""Why a run is left to Keras after all; raised before anything has been trained, and never later."""
+
+
+def fit(
+    model: keras.Model,
+    x: Tree,
+    y: Tree,
+    *,
+    batch_size: int,
+    epochs: int,
+    validation_split: float = 0.0,
+    validation_data: tuple | None = None,
+    shuffle: bool = True,
+    sample_weight: Tree | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    initial_epoch: int = 0,
+    seed: int | None = None,
+    verbose: int = 0,
+) -> keras.callbacks.History:
+    """Train a compiled model as `model.fit` does, with the loop over batches inside XLA.
+
+    Three things differ from Keras on purpose. Every epoch has an order of its own, whereas `model.fit` after
+    `keras.utils.set_random_seed` repeats one order in all epochs. Per-output validation losses of models with
+    several outputs are means over rows, whereas Keras averages over batches where the last one is smaller. And
+    Dropout draws other masks than uncompiled Keras does.
+
+    The model and its optimizer hold the trained state afterwards, so `evaluate`, `predict`, `save` and a
+    further `fit` go on from there. What cannot be compiled (a `tf.data` input, a callback that wants every
+    batch, an operation without XLA kernel) is handed to `model.fit`, with one warning that says why.
+
+    Args:
+        model: A compiled Keras model.
+        x: Features: an array (rows, …), or a list or dict of arrays for a model with several inputs.
+        y: Targets: an array (rows, …), or a list or dict of arrays for a model with several outputs.
+        batch_size: Rows for one update. The last batch of an epoch holds the remainder.
+        epochs: The epoch to stop after; with `initial_epoch` it counts from the very first run, as in Keras.
+        validation_split: Share of the rows, at least 0 and below 1, taken unshuffled from the end.
+        validation_data: (x, y) or (x, y, sample_weight), in place of `validation_split`.
+        shuffle: Whether the training rows are put in a new order before each epoch.
+        sample_weight: One weight a row, shape (rows,).
+        class_weight: One weight a class, for targets of whole numbers or one-hot rows.
+        callbacks: Keras callbacks that act at most once an epoch, called in this order.
+        initial_epoch: The epoch to begin with, for a run that goes on.
+        seed: Decides the shuffles, as it does in `fit_seeds`. Without it they follow from
+            `keras.utils.set_random_seed`.
+        verbose: 0 is quiet, 1 a progress bar over the epochs, 2 a line an epoch.
+
+    Returns:
+        The history: one value an epoch of the loss and of each metric, and of their `val_` twins. As in
+        Keras, the training figures are averages over the epoch, taken while the weights change.
+
+    Raises:
+        ValueError: The model is not compiled; a size is below 1; lengths differ; the data hold NaN or infinity;
+            a part is empty; the arguments contradict each other.
+        TypeError: A size is not a whole number.
+    """
+    run = Run(batch_size, epochs, validation_split, validation_data, shuffle, sample_weight, class_weight)
+    require_compiled(model, x, y)
+    callbacks = list(callbacks or [])
+    with ExitStack() as held:
+        try:
+            reason = why_not_compiled(model, x, y, sample_weight, validation_data, callbacks=callbacks)
+            if reason is None:
+                run = run.checked(least_epochs=0)
+                initial_epoch = whole_number(initial_epoch, "initial_epoch", 0)
+                seed = None if seed is None else whole_number(seed, "seed", 0)
+                train, valid = run.rows(x, y)
+                internals.build(model, train.part(0, min(run.batch_size, len(train))).data)
+                go = compiled(held, model, run, train, valid, watched=bool(callbacks or verbose))
+        except NotCompiled as refusal:
+            reason = str(refusal)
+        # From here on there are effects, so an error is the user's to see.
+        if reason is None:
+            history = go(seed=seed, initial_epoch=initial_epoch, callbacks=callbacks, verbose=verbose)
+            failed = np.flatnonzero(np.isnan(history.history.get("loss", [])))
+            if len(failed):
+                warnings.warn(
+                    f"The loss became NaN in epoch {history.epoch[failed[0]] + 1}. "
+                    "Lower the learning rate, or look at the data.",
+                    stacklevel=2,
+                )
+            return history
+    warnings.warn(f"Training with keras.Model.fit, step by step: {reason}.", stacklevel=2)
+    return by_keras(model, x, y, run, seed=seed, initial_epoch=initial_epoch, callbacks=callbacks, verbose=verbose)
+
+
+def require_compiled(model: keras.Model, x: Tree, y: Tree) -> None:
+    """Insist on a compiled model.
+
+    Raises:
+        ValueError: It is not compiled.
+    """
+    if not model.compiled:
+        model.fit(x, y)  # refuses, in the words of this Keras
+
+
+def compiled(
+    held: ExitStack, model: keras.Model, run: Run, train: Rows, valid: Rows | None, *, watched: bool
+) -> Callable[..., keras.callbacks.History]:
+    """Lease and compile the program that serves a built model; nothing is trained yet.
+
+    Args:
+        held: Takes the lease.
+        model: The model.
+        run: How it is trained.
+        train: The training rows.
+        valid: The validation rows.
+        watched: Whether somebody looks at the model or at the figures between two epochs.
+
+    Returns:
+        A function that trains the model.
+
+    Raises:
+        CannotCompileError: XLA cannot compile the model.
+        MissingInternalError: Keras lacks a private name.
+    """
+    internals.resumed_epoch(model)  # read again while the run goes on: if it is missing, say so now
+    flat = not watched and isinstance(train.x, np.ndarray) and why_not_flat(model) is None
+    program = held.enter_context(lease(FlatProgram if flat else EpochProgram, model, run.batch_size, train, valid))
+    program.compile(train, valid)
+    return partial(_all_epochs if flat else _epoch_by_epoch, program, model, run, train, valid)
+
+
+def by_keras(
+    model: keras.Model,
+    x: Tree,
+    y: Tree,
+    run: Run,
+    *,
+    seed: int | None,
+    initial_epoch: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> keras.callbacks.History:
+    """Train with `model.fit`."""
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+    return model.fit(x, y, **run.arguments(), callbacks=list(callbacks), initial_epoch=initial_epoch, verbose=verbose)
+
+
+def _all_epochs(
+    program: FlatProgram,
+    model: keras.Model,
+    run: Run,
+    train: Rows,
+    valid: Rows | None,
+    *,
+    seed: int | None,
+    initial_epoch: int = 0,
+    advance: Callable[[int], object] = lambda done: None,
+    **_: object,
+) -> keras.callbacks.History:
+    """Run all epochs in one program; nobody looks in between."""
+    span = range(initial_epoch, max(initial_epoch, run.epochs))
+    history = keras.callbacks.History()
+    history.set_params({"verbose": 0, "epochs": run.epochs, "steps": train.steps(run.batch_size)})
+    history.set_model(model)
+    model.history = history
+    history.on_train_begin()
+    figures = program(model, train, valid, row_orders(seed, len(train), span, run.shuffle), advance)
+    names = sorted(figures, key=lambda name: (name.startswith("val_"), name))  # as Keras orders them
+    for epoch, values in zip(span, zip(*(figures[name] for name in names), strict=True), strict=True):
+        history.on_epoch_end(epoch, dict(zip(names, map(float, values), strict=True)))
+    return history
+
+
+def _epoch_by_epoch(
+    program: EpochProgram,
+    model: keras.Model,
+    run: Run,
+    train: Rows,
+    valid: Rows | None,
+    *,
+    seed: int | None,
+    initial_epoch: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+    advance: Callable[[int], object] = lambda done: None,
+) -> keras.callbacks.History:
+    """Run epoch by epoch on the live model, so that callbacks find it as Keras would leave it."""
+    if verbose == 1:
+        callbacks = [*callbacks, _EpochBar(range(initial_epoch, run.epochs))]
+    hooks = keras.callbacks.CallbackList(
+        list(callbacks),
+        add_history=True,
+        add_progbar=verbose == 2,
+        verbose=verbose,
+        epochs=run.epochs,
+        steps=train.steps(run.batch_size),
+        model=model,
+    )
+    model.stop_training = False
+    hooks.on_train_begin()
+    span = range(internals.resumed_epoch(model) or initial_epoch, run.epochs)
+    logs = None
+    for epoch, order in zip(span, row_orders(seed, len(train), span, run.shuffle), strict=True):
+        hooks.on_epoch_begin(epoch)
+        program.load(model)  # anew for each epoch: a callback may have changed the model
+        logs = _numbers(program.train(train, order))
+        program.store(model)
+        if valid is not None:
+            hooks.on_test_begin()
+            figures = _numbers(program.test(valid))
+            hooks.on_test_end(figures)
+            logs |= {f"val_{name}": value for name, value in figures.items()}
+        hooks.on_epoch_end(epoch, logs)
+        advance(1)
+        if model.stop_training:
+            break
+    if run.epochs > initial_epoch:
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+    hooks.on_train_end(logs)
+    return model.history
+
+
+def _numbers(figures: dict[str, tf.Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in sorted(figures.items())}
+
+
+class _EpochBar(keras.callbacks.Callback):
+    """A progress bar that moves once an epoch."""
+
+    def __init__(self, span: range) -> None:
+        super().__init__()
+        self._bar = keras.utils.Progbar(len(span))
+        self._start = span.start
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._bar.update(epoch + 1 - self._start, list((logs or {}).items()))

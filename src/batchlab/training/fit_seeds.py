@@ -1,0 +1,313 @@
+"""`fit_seeds`: many independent runs of one model, side by side where a program allows. Never draws a figure."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+
+import keras
+import numpy as np
+import pandas as pd
+
+from batchlab.checks import positive_number, whole_number
+from batchlab.results import long_frame
+from batchlab.training import keras_internals as internals
+from batchlab.training.fit import NotCompiled, by_keras, compiled, require_compiled
+from batchlab.training.programs.cache import lease
+from batchlab.training.programs.seeds import SeedsProgram
+from batchlab.training.recognise import why_not_compiled, why_not_side_by_side
+from batchlab.training.rows import Rows, are_arrays, row_orders
+from batchlab.training.run import Run
+from batchlab.training.weights import checked_weights, drawn
+
+_MOST_RUNS_AT_ONCE = 128  # more no longer fill the vector registers better, and leave the fast caches
+
+
+def fit_seeds(
+    build_model: Callable[[], keras.Model],
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    seeds: int | Sequence[int],
+    batch_size: int,
+    epochs: int,
+    learning_rates: Sequence[float] | None = None,
+    initial_weights: Sequence[np.ndarray] | None = None,
+    shuffle_seed: int | None = None,
+    keep_weights: bool = False,
+    memory_budget: int = 2**30,
+    verbose: int = 0,
+    **as_in_fit: object,
+) -> pd.DataFrame | tuple[pd.DataFrame, list[np.ndarray]]:
+    """Train the same model from many seeds, as independent runs.
+
+    A seed decides a run's initial weights (`draw_weights`) and its shuffles, so that a run does not depend
+    on which others ran with it, and `fit` with the same weights and seed repeats it. Chains of Dense layers
+    with an elementwise optimizer are trained side by side; other models one after the other, with a warning that
+    says why.
+
+    The arguments say three things. What one run is: `batch_size`, `epochs` and whatever else `fit` takes for it. How
+    the runs differ: `seeds`, `learning_rates`, and what they are told to share, `initial_weights` or `shuffle_seed`.
+    What may be used and shown: `keep_weights`, `memory_budget`, `verbose`.
+
+    Args:
+        build_model: Returns a compiled model; called without arguments.
+        x: Features, shape (rows, features).
+        y: Targets, shape (rows,) or (rows, outputs).
+        seeds: Their number, for 0, 1, 2, …, or the seeds themselves: distinct whole numbers of at least 0.
+        batch_size: Rows for one update. The last batch of an epoch holds the remainder.
+        epochs: Passes over the training rows.
+        learning_rates: Each seed is run with each of these. Without it the optimizer keeps its own.
+        initial_weights: As `model.get_weights()` gives them, for all runs, which then differ by their
+            shuffles alone.
+        shuffle_seed: The seed of shuffles that all runs share; they then differ by their initial weights alone.
+        keep_weights: Whether to return the final weights too.
+        memory_budget: Bytes that the runs in progress may take; more runs follow one another.
+        verbose: 1 shows a progress bar.
+        **as_in_fit: `validation_split`, `validation_data`, `shuffle`, `sample_weight` and `class_weight`, as `fit`
+            takes them.
+
+    Returns:
+        One row a run and epoch, in the order of learning rates, seeds, epochs. Columns: batch_size, learning_rate
+        (where several were given), seed, epoch (from 1), updates (optimizer steps so far), loss, the metrics, and
+        their `val_` twins. With `keep_weights`, also the final weights: as `model.get_weights()`, with the
+        runs in a first axis.
+
+    Raises:
+        ValueError: As `fit` does; also for seeds that are below 0 or not distinct, and for learning rates that
+            are not positive or that meet a schedule.
+        TypeError: `build_model` is no function; a size, a seed or a rate is not a number of its kind; `fit` knows
+            no argument of this name.
+    """
+    seeds = _checked_seeds(seeds)
+    known = [field.name for field in fields(Run)]
+    if unknown := sorted(set(as_in_fit) - set(known)):
+        raise TypeError(f"fit_seeds: there is no argument {unknown[0]!r}; of a run it takes {', '.join(known)}.")
+    run = Run(batch_size, epochs, **as_in_fit).checked(least_epochs=1)
+    if isinstance(build_model, keras.Model) or not callable(build_model):
+        raise TypeError(
+            f"`build_model` is a {type(build_model).__name__}; give a function without arguments that returns a "
+            "compiled model, such as helpers.build_model itself."
+        )
+    model = build_model()
+    require_compiled(model, x, y)
+    if not are_arrays(x, y, run.sample_weight):
+        raise ValueError("fit_seeds takes NumPy arrays of numbers.")
+    train, valid = _as_floats(run).rows(_columns(x), y)
+    rates = _checked_rates(learning_rates, model.optimizer)
+    shuffle_seed = None if shuffle_seed is None else whole_number(shuffle_seed, "shuffle_seed", 0)
+    cells = [_Cell(rate, seed, seed if shuffle_seed is None else shuffle_seed) for rate in rates for seed in seeds]
+    _build(model, train, run)
+    weights = None if initial_weights is None else checked_weights(initial_weights, model)
+    bar = keras.utils.Progbar(run.epochs * len(cells)) if verbose else None
+    plan = _Plan(run.on(train, valid), train, valid, weights, bar.add if bar else lambda done: None)
+
+    try:
+        reason = "" if len(cells) == 1 else why_not_side_by_side(model)
+        if reason is None:
+            figures, final = _side_by_side(plan, cells, model, memory_budget)
+    except NotCompiled as refusal:
+        reason = str(refusal)
+    if reason:
+        warnings.warn(
+            f"fit_seeds trains these {len(cells)} runs one after the other, not side by side: {reason}.", stacklevel=2
+        )
+    if reason is not None:
+        figures, final = _one_by_one(plan, cells, build_model)
+
+    failed = np.isnan(figures["loss"])
+    if failed.any():
+        warnings.warn(
+            f"The loss became NaN in {failed.any(axis=0).sum()} of {len(cells)} runs, first in epoch "
+            f"{np.flatnonzero(failed.any(axis=1))[0] + 1}. Lower the learning rate.",
+            stacklevel=2,
+        )
+    frame = long_frame(
+        figures,
+        batch_size=run.batch_size,
+        seeds=[cell.seed for cell in cells],
+        updates_per_epoch=train.steps(run.batch_size),
+        learning_rates=None if learning_rates is None else [cell.rate for cell in cells],
+    )
+    return (frame, final) if keep_weights else frame
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What is one run's own; a rate of None leaves the optimizer its schedule."""
+
+    rate: float | None
+    seed: int
+    shuffle_seed: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all runs share."""
+
+    run: Run
+    train: Rows
+    valid: Rows | None
+    initial_weights: list[np.ndarray] | None
+    advance: Callable[[int], object]  # called with the number of epochs done since the last call
+
+    def weights(self, model: keras.Model, cell: _Cell) -> list[np.ndarray]:
+        """Return the initial weights of a run, in the order of `model.variables`."""
+        return drawn(model, cell.seed) if self.initial_weights is None else self.initial_weights
+
+    def orders(self, cell: _Cell) -> Iterator[np.ndarray]:
+        """Yield the row orders of a run."""
+        return row_orders(cell.shuffle_seed, len(self.train), range(self.run.epochs), self.run.shuffle)
+
+
+# --- what is accepted --------------------------------------------------------------------------------
+
+
+def _as_floats(run: Run) -> Run:
+    """Return the run with weights and validation features as `_columns` makes the training ones."""
+    changes = {}
+    if run.sample_weight is not None:
+        changes["sample_weight"] = np.asarray(run.sample_weight, keras.config.floatx())
+    if run.validation_data is not None:
+        changes["validation_data"] = (_columns(run.validation_data[0]), *run.validation_data[1:])
+    return Run(**run.arguments() | changes)
+
+
+def _columns(x: np.ndarray) -> np.ndarray:
+    """Return features as floats, with an axis for the features even if there is one alone, as Keras does."""
+    x = np.asarray(x, keras.config.floatx())
+    return x[:, None] if x.ndim == 1 else x
+
+
+def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
+    if np.ndim(seeds) == 0:
+        return list(range(whole_number(seeds, "seeds", 1)))
+    checked = [whole_number(seed, f"seeds[{i}]", 0) for i, seed in enumerate(seeds)]
+    if not checked:
+        raise ValueError("`seeds` is empty; give their number, or the seeds themselves.")
+    if len(set(checked)) < len(checked):
+        raise ValueError("`seeds` repeats a seed; its runs would be the same.")
+    return checked
+
+
+def _checked_rates(rates: Sequence[float] | None, optimizer: keras.optimizers.Optimizer) -> list[float | None]:
+    scheduled = not isinstance(optimizer.get_config()["learning_rate"], float)
+    if rates is None:
+        return [None if scheduled else float(optimizer.learning_rate.numpy())]
+    if scheduled:
+        raise ValueError("`learning_rates` cannot be used with a schedule: build the model with a plain learning rate.")
+    if isinstance(rates, str) or np.ndim(rates) != 1:
+        raise TypeError(f"`learning_rates` is {rates!r}; give a sequence of numbers, one for each rate.")
+    checked = [positive_number(rate, f"learning_rates[{i}]") for i, rate in enumerate(rates)]
+    if not checked:
+        raise ValueError("`learning_rates` is empty; give at least one, or leave it out.")
+    if len(set(checked)) < len(checked):
+        raise ValueError(f"`learning_rates` is {rates!r}; it repeats a rate, whose runs would be the same.")
+    return checked
+
+
+def _build(model: keras.Model, train: Rows, run: Run) -> None:
+    batch = train.part(0, min(run.batch_size, len(train)))
+    try:
+        internals.build(model, batch.data)
+    except internals.MissingInternalError:
+        model(batch.x)  # creates the weights, and more is not needed to draw them
+
+
+# --- one after the other -----------------------------------------------------------------------------
+
+
+def _one_by_one(
+    plan: _Plan, cells: list[_Cell], build_model: Callable[[], keras.Model]
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    histories, weights, told = [], [], set()
+    for cell in cells:
+        model = build_model()
+        _build(model, plan.train, plan.run)
+        for variable, value in zip(model.variables, plan.weights(model, cell), strict=True):
+            variable.assign(value)
+        if cell.rate is not None:
+            model.optimizer.learning_rate = cell.rate
+        with ExitStack() as held:
+            try:
+                reason = why_not_compiled(model, *plan.train.data, callbacks=[])
+                if reason is None:
+                    go = compiled(held, model, plan.run, plan.train, plan.valid, watched=False)
+            except NotCompiled as refusal:
+                reason = str(refusal)
+            if reason is None:
+                history = go(seed=cell.shuffle_seed, advance=plan.advance)
+            else:
+                if reason not in told:
+                    told.add(reason)
+                    warnings.warn(f"Training with keras.Model.fit, step by step: {reason}.", stacklevel=3)
+                history = by_keras(model, plan.train.x, plan.train.y, plan.run, seed=cell.shuffle_seed)
+                plan.advance(plan.run.epochs)
+        histories.append(history.history)
+        weights.append(model.get_weights())
+    figures = {name: np.array([h[name] for h in histories], np.float32).T for name in histories[0]}
+    return figures, [np.stack(values) for values in zip(*weights, strict=True)]
+
+
+# --- side by side ------------------------------------------------------------------------------------
+
+
+def _side_by_side(
+    plan: _Plan, cells: list[_Cell], model: keras.Model, memory_budget: int
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """Train the runs in chunks, one thread a core: XLA's loop over batches keeps to one core."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    a_run = SeedsProgram.bytes_per_run(model, plan.train, plan.valid, plan.run.batch_size)
+    affordable = max(1, memory_budget // (workers * a_run))
+    # With batches of this size fewer runs side by side take longer than all of them, some of which are idle: XLA
+    # computes arrays below 16 KiB anew wherever they are used. Measured at 2 to 250 rows and 16 to 512 runs.
+    least = _MOST_RUNS_AT_ONCE if 8 < plan.run.batch_size < 64 <= len(cells) else min(16, len(cells))
+    size = min(_MOST_RUNS_AT_ONCE, affordable, max(least, -(-len(cells) // workers)))
+    chunks = [cells[start : start + size] for start in range(0, len(cells), size)]
+    lock = threading.Lock()
+    stopped = threading.Event()
+
+    def advance(done: int) -> None:
+        with lock:
+            plan.advance(done)
+
+    def orders(chunk: list[_Cell]) -> Iterator[np.ndarray]:
+        for order in zip(*map(plan.orders, chunk), strict=True):
+            if stopped.is_set():
+                raise CancelledError
+            yield np.stack(order, axis=-1)
+
+    def train_chunk(chunk: list[_Cell]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)
+        with lease(SeedsProgram, model, plan.run.batch_size, plan.train, plan.valid, runs=size) as program:
+            program.compile(plan.train, plan.valid, rates)
+            initial = [plan.weights(model, cell) for cell in chunk]
+            figures = program(
+                [np.stack(values, axis=-1) for values in zip(*initial, strict=True)],
+                rates,
+                plan.train,
+                plan.valid,
+                orders(chunk),
+                lambda epochs: advance(epochs * len(chunk)),
+            )
+            return figures, program.weights(len(chunk))
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(train_chunk, chunk) for chunk in chunks]
+        try:
+            # In short waits: Windows answers Ctrl-C between two of them only.
+            while wait(futures, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
+                if any(future.done() and future.exception() for future in futures):
+                    break
+            results = [future.result() for future in futures if future.done()]
+        except BaseException:  # Ctrl-C, or the error of one chunk: the others end at their next block
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    figures = {name: np.concatenate([figures[name] for figures, _ in results], axis=1) for name in results[0][0]}
+    return figures, [np.concatenate(values) for values in zip(*(w for _, w in results), strict=True)]

@@ -1,0 +1,151 @@
+"""What Keras keeps private and compiled training needs: the one file that touches it, a small function for each.
+
+Every private name is read through `_read`, which says what is missing instead of guessing. A Keras that has moved a
+name is then trained through `model.fit`: slower, and right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+
+class MissingInternalError(Exception):
+    """This Keras lacks a private name that compiled training relies on."""
+
+
+def _read(owner: object, name: str) -> Any:  # noqa: ANN401
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        raise MissingInternalError(
+            f"this Keras ({keras.__version__}) has no {type(owner).__name__}.{name}, on which compiled training relies"
+        ) from None
+
+
+def build(model: keras.Model, data: tuple) -> None:
+    """Create the variables of a compiled model, its optimizer and its metrics, from one batch of (x, y, weight).
+
+    Public would be a `build` that reaches optimizer and metrics.
+    """
+    _read(model, "_symbolic_build")(data_batch=data)
+
+
+def compiled_loss(model: keras.Model) -> Callable:
+    """Return the loss as compiled, of (y, predicted, weight). `compute_loss` is public, but adds `model.losses`."""
+    return _read(model, "_compile_loss")
+
+
+def compiled_metrics(model: keras.Model) -> list[tuple[keras.metrics.Metric, bool]]:
+    """Return the metrics of a built model, each with whether it takes the sample weights.
+
+    `model.metrics` is public, but does not tell the weighted ones from the others.
+    """
+    compiled = _read(model, "_compile_metrics")
+    if compiled is None:
+        return []
+    flat = [(_read(compiled, "_flat_metrics"), False), (_read(compiled, "_flat_weighted_metrics"), True)]
+    return [(metric, weighted) for lists, weighted in flat for one in lists if one for metric in one.metrics]
+
+
+def metric_function(metric: keras.metrics.MeanMetricWrapper) -> tuple[Callable, dict]:
+    """Return the function of (y, predicted) whose mean a metric is, and its options; `get_config` only names it."""
+    return _read(metric, "_fn"), _read(metric, "_fn_kwargs")
+
+
+def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Whether weight decay reaches this variable; `exclude_from_weight_decay` is public, asking is not."""
+    return bool(_read(optimizer, "_use_weight_decay")(variable))
+
+
+def update(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[Any],
+    variables: list[keras.Variable],
+    rate: Any,  # noqa: ANN401
+) -> None:
+    """Take the optimizer's bare step at this learning rate, which may be an array that broadcasts.
+
+    `update_step` is public, but takes one variable, and Nadam does more than that once for all of them.
+    """
+    _read(optimizer, "_backend_update_step")(gradients, variables, rate)
+
+
+def resumed_epoch(model: keras.Model) -> int | None:
+    """Return the epoch from which a callback, `BackupAndRestore`, wants the run to go on; there is no public name."""
+    return _read(model, "_initial_epoch")
+
+
+def profiles_batches(callback: keras.callbacks.TensorBoard) -> bool:
+    """Whether TensorBoard wants to profile single batches; `profile_batch` is not kept."""
+    return bool(_read(callback, "_start_batch") or _read(callback, "_stop_batch"))
+
+
+# --- found by looking at what an object holds, under whatever name ----------------------------------
+
+
+def layers_of(model: keras.Model) -> list[keras.Layer]:
+    """Return the model and every layer in it, each once. `model.layers` is public, but stops at the first level."""
+    found: dict[int, keras.Layer] = {}
+    waiting: list[keras.Layer] = [model]
+    while waiting:
+        layer = waiting.pop()
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            waiting += reversed(list(_held(vars(layer), keras.Layer)))
+    return list(found.values())
+
+
+def owners(model: keras.Model) -> dict[int, list[keras.Layer]]:
+    """Return for the `id` of each variable the layers that hold it themselves, not through another layer."""
+    found: dict[int, list[keras.Layer]] = {}
+    for layer in layers_of(model):
+        for variable in _held(vars(layer), keras.Variable):
+            if layer not in (known := found.setdefault(id(variable), [])):
+                known.append(layer)
+    return found
+
+
+def optimizer_state(
+    optimizer: keras.optimizers.Optimizer, parameters: list[keras.Variable]
+) -> tuple[list[keras.Variable], dict[str, list[keras.Variable]]]:
+    """Split an optimizer's variables into scalars (iterations, learning rate, …) and slots.
+
+    Args:
+        optimizer: A built optimizer.
+        parameters: The variables that it was built on.
+
+    Returns:
+        The scalars, and the slots by name: one variable for each parameter, in their order.
+
+    Raises:
+        MissingInternalError: An optimizer variable is neither, so its meaning is not known.
+    """
+    own = {id(variable) for variable in optimizer.variables}
+    shapes = [tuple(variable.shape) for variable in parameters]
+    slots = {
+        name: list(value)
+        for name, value in vars(optimizer).items()
+        if isinstance(value, list)
+        and all(isinstance(v, keras.Variable) and id(v) in own for v in value)
+        and [tuple(v.shape) for v in value] == shapes
+    }
+    slotted = {id(v) for variables in slots.values() for v in variables}
+    scalars = [v for v in optimizer.variables if id(v) not in slotted]
+    if any(len(v.shape) for v in scalars):
+        raise MissingInternalError(f"{type(optimizer).__name__} keeps variables that belong to no parameter")
+    return scalars, slots
+
+
+def _held(value: object, kind: type) -> Iterator[Any]:
+    """Yield what of this kind is held directly or in containers, but not what a layer inside holds."""
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _held(item, kind)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _held(item, kind)

@@ -1,0 +1,181 @@
+"""What the three programs share: compiling, cutting rows into batches, the loops over batches and epochs.
+
+Never knows a model, a loss or an optimizer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_EPOCHS_AT_ONCE = 512
+ENTRIES_AT_ONCE = 2**20  # of row orders handed to one call
+_BLOCK_SECONDS = 0.2  # of one call, about: Ctrl-C is answered, and a progress bar moves, between two calls
+
+
+class CannotCompileError(Exception):
+    """XLA refuses a program; nothing has been trained."""
+
+
+class Compiled:
+    """A Python function compiled by XLA at its first call; further calls must have the same shapes."""
+
+    def __init__(self, function: Callable) -> None:
+        self._function = tf.function(function, jit_compile=True, autograph=False)
+        self._concrete = None
+        self._is_compiled = False
+
+    def compile(self, *arguments: Any) -> None:  # noqa: ANN401
+        """Let XLA compile, by a call that the caller makes without effect.
+
+        Raises:
+            CannotCompileError: XLA cannot; the message is its first line.
+        """
+        if self._is_compiled:
+            return
+        try:
+            self(*arguments)
+        except tf.errors.OpError as error:
+            raise CannotCompileError(f"XLA cannot compile the model: {str(error).splitlines()[0][:200]}") from error
+        self._is_compiled = True
+
+    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
+        """Run the compiled function."""
+        arguments = keras.tree.map_structure(lambda a: None if a is None else tf.constant(a), arguments)
+        if self._concrete is None:
+            self._concrete = self._function.get_concrete_function(*arguments)
+        # Not through tf.function: it would warn of "retracing" when programs for several shapes are made.
+        return self._concrete(*arguments)
+
+
+# --- outside the compiled program --------------------------------------------------------------------
+
+
+def no_orders(rows: int, *runs: int) -> np.ndarray:
+    """Return a block of row orders for `compile`, of the shape that `in_blocks` gives: (epochs, rows, …)."""
+    return np.zeros((_epochs_at_once(rows, *runs), rows, *runs), np.int32)
+
+
+def in_blocks(orders: Iterator[np.ndarray], rows: int, *runs: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Gather row orders into blocks of one static shape, each with the number of orders that count.
+
+    The next block is taken when the last one has been trained, and its size follows from how long that took.
+    """
+    size = _epochs_at_once(rows, *runs)
+    take = 1
+    while orders_now := list(islice(orders, take)):
+        block = np.zeros((size, rows, *runs), np.int32)
+        block[: len(orders_now)] = orders_now
+        start = time.perf_counter()
+        yield block, len(orders_now)
+        seconds = (time.perf_counter() - start) / len(orders_now)
+        take = min(size, max(1, int(_BLOCK_SECONDS / seconds)))
+
+
+def _epochs_at_once(rows: int, *runs: int) -> int:
+    return max(1, min(_EPOCHS_AT_ONCE, ENTRIES_AT_ONCE // (rows * int(np.prod(runs)))))
+
+
+def joined(logs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join the figures of consecutive blocks, epochs in the first axis."""
+    return {name: np.concatenate([log[name] for log in logs]) for name in logs[0]} if logs else {}
+
+
+# --- inside the compiled program ---------------------------------------------------------------------
+
+
+def cut(tree: Any, start: tf.Tensor | int, size: int) -> Any:  # noqa: ANN401
+    """Return `size` rows from `start` on, of every array in the tree."""
+
+    def cut_one(tensor: tf.Tensor) -> tf.Tensor:
+        return tf.slice(tensor, [start, *[0] * (tensor.shape.rank - 1)], [size, *tensor.shape[1:]])
+
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else cut_one(leaf), tree)
+
+
+def gather(tree: Any, order: tf.Tensor) -> Any:  # noqa: ANN401
+    """Return the rows of every array in the tree in the given order."""
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else tf.gather(leaf, order), tree)
+
+
+def over_batches(
+    step: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+    data: tuple,
+    rows: int,
+    size: int,
+    *,
+    predicted: Sequence[int],
+    penalty: tf.Tensor,
+    unrolled: int = 1,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Make one update for every batch, the last one of which holds the remainder.
+
+    Args:
+        step: Makes an update with one batch; returns the predictions before it, and the penalty on the weights.
+        data: What is cut into batches along the first axis.
+        rows: Its length.
+        size: Rows of a batch.
+        predicted: Shape of the predictions for one row.
+        penalty: A penalty of zero, for its shape.
+        unrolled: Updates written out in one turn of the loop: fewer, larger kernels.
+
+    Returns:
+        The predictions for all rows, and the mean penalty, each batch counted by its rows.
+    """
+    full, rest = divmod(rows, size)
+    unrolled = unrolled if full >= 16 * unrolled else 1
+
+    def update(i: tf.Tensor | int, kept: tf.TensorArray, penalties: tf.Tensor) -> tuple:
+        out, cost = step(*cut(data, i * size, size))
+        return i + 1, kept.write(i, out), penalties + cost * size
+
+    def turn(*state: Any) -> tuple:  # noqa: ANN401
+        for _ in range(unrolled):
+            state = update(*state)
+        return state
+
+    state = (0, tf.TensorArray(tf.float32, size=full, element_shape=(size, *predicted)), penalty)
+    whole = full - full % unrolled
+    if whole:
+        state = tf.while_loop(lambda i, *_: i < whole, turn, state)
+    for i in range(whole, full):
+        state = update(i, *state[1:])
+    parts = [tf.reshape(state[1].stack(), (full * size, *predicted))] if full else []
+    penalties = state[2]
+    if rest:
+        out, cost = step(*cut(data, full * size, rest))
+        parts.append(out)
+        penalties += cost * rest
+    return tf.concat(parts, 0), penalties / rows
+
+
+def over_epochs(
+    epoch: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    orders: tf.Tensor,
+    count: tf.Tensor,
+    names: Sequence[str],
+    shape: Sequence[int] = (),
+) -> dict[str, tf.Tensor]:
+    """Train the first `count` epochs of a block; return for each figure an array (epochs, …).
+
+    Args:
+        epoch: Trains one epoch in the given order of the rows; returns its figures.
+        orders: The block of row orders.
+        count: How many of them count; 0 compiles the program and trains nothing.
+        names: Of the figures.
+        shape: Of a figure.
+    """
+
+    def turn(e: tf.Tensor, *kept: tf.TensorArray) -> tuple:
+        figures = epoch(orders[e])
+        return e + 1, *(k.write(e, figures[name]) for k, name in zip(kept, names, strict=True))
+
+    kept = tuple(tf.TensorArray(tf.float32, size=orders.shape[0], element_shape=tuple(shape)) for _ in names)
+    _, *kept = tf.while_loop(lambda e, *_: e < count, turn, (0, *kept))
+    return {name: k.stack() for name, k in zip(names, kept, strict=True)}
