@@ -23,7 +23,7 @@ from batchlab.training.programs.seeds import SeedsProgram
 from batchlab.training.recognise import why_not_compiled, why_not_side_by_side
 from batchlab.training.rows import Rows, are_arrays, row_orders
 from batchlab.training.run import Run
-from batchlab.training.weights import checked_weights, drawn
+from batchlab.training.weights import checked_weights, drawer
 
 _MOST_RUNS_AT_ONCE = 128  # more no longer fill the vector registers better, and leave the fast caches
 
@@ -102,17 +102,29 @@ def fit_seeds(
     rates = _checked_rates(learning_rates, model.optimizer)
     shuffle_seed = None if shuffle_seed is None else whole_number(shuffle_seed, "shuffle_seed", 0)
     cells = [_Cell(rate, seed, seed if shuffle_seed is None else shuffle_seed) for rate in rates for seed in seeds]
-    _build(model, train, run)
-    weights = None if initial_weights is None else checked_weights(initial_weights, model)
-    bar = keras.utils.Progbar(run.epochs * len(cells)) if verbose else None
-    plan = _Plan(run.on(train, valid), train, valid, weights, bar.add if bar else lambda done: None)
-
+    batch = train.part(0, min(run.batch_size, len(train)))
     try:
+        internals.build(model, batch.data)
         reason = "" if len(cells) == 1 else why_not_side_by_side(model)
-        if reason is None:
-            figures, final = _side_by_side(plan, cells, model, memory_budget)
     except NotCompiled as refusal:
         reason = str(refusal)
+        model(batch.x)  # creates the weights at least
+    if initial_weights is None:
+        draw = drawer(model)
+    else:
+        weights = checked_weights(initial_weights, model)
+
+        def draw(seed: int) -> list[np.ndarray]:
+            return weights
+
+    bar = keras.utils.Progbar(run.epochs * len(cells)) if verbose else None
+    plan = _Plan(run.on(train, valid), train, valid, draw, bar.add if bar else lambda done: None)
+
+    if reason is None:
+        try:
+            figures, final = _side_by_side(plan, cells, model, memory_budget)
+        except NotCompiled as refusal:
+            reason = str(refusal)
     if reason:
         warnings.warn(
             f"fit_seeds trains these {len(cells)} runs one after the other, not side by side: {reason}.", stacklevel=2
@@ -153,12 +165,8 @@ class _Plan:
     run: Run
     train: Rows
     valid: Rows | None
-    initial_weights: list[np.ndarray] | None
+    draw: Callable[[int], list[np.ndarray]]  # initial weights, in the order of `model.variables`
     advance: Callable[[int], object]  # called with the number of epochs done since the last call
-
-    def weights(self, model: keras.Model, cell: _Cell) -> list[np.ndarray]:
-        """Return the initial weights of a run, in the order of `model.variables`."""
-        return drawn(model, cell.seed) if self.initial_weights is None else self.initial_weights
 
     def orders(self, cell: _Cell) -> Iterator[np.ndarray]:
         """Yield the row orders of a run."""
@@ -211,14 +219,6 @@ def _checked_rates(rates: Sequence[float] | None, optimizer: keras.optimizers.Op
     return checked
 
 
-def _build(model: keras.Model, train: Rows, run: Run) -> None:
-    batch = train.part(0, min(run.batch_size, len(train)))
-    try:
-        internals.build(model, batch.data)
-    except internals.MissingInternalError:
-        model(batch.x)  # creates the weights, and more is not needed to draw them
-
-
 # --- one after the other -----------------------------------------------------------------------------
 
 
@@ -228,18 +228,21 @@ def _one_by_one(
     histories, weights, told = [], [], set()
     for cell in cells:
         model = build_model()
-        _build(model, plan.train, plan.run)
-        for variable, value in zip(model.variables, plan.weights(model, cell), strict=True):
-            variable.assign(value)
-        if cell.rate is not None:
-            model.optimizer.learning_rate = cell.rate
+        batch = plan.train.part(0, min(plan.run.batch_size, len(plan.train)))
         with ExitStack() as held:
             try:
+                internals.build(model, batch.data)
                 reason = why_not_compiled(model, *plan.train.data, callbacks=[])
                 if reason is None:
                     go = compiled(held, model, plan.run, plan.train, plan.valid, watched=False)
             except NotCompiled as refusal:
                 reason = str(refusal)
+            if not model.built:
+                model(batch.x)  # creates the weights
+            for variable, value in zip(model.variables, plan.draw(cell.seed), strict=True):
+                variable.assign(value)
+            if cell.rate is not None:
+                model.optimizer.learning_rate = cell.rate
             if reason is None:
                 history = go(seed=cell.shuffle_seed, advance=plan.advance)
             else:
@@ -286,7 +289,7 @@ def _side_by_side(
         rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)
         with lease(SeedsProgram, model, plan.run.batch_size, plan.train, plan.valid, runs=size) as program:
             program.compile(plan.train, plan.valid, rates)
-            initial = [plan.weights(model, cell) for cell in chunk]
+            initial = [plan.draw(cell.seed) for cell in chunk]
             figures = program(
                 [np.stack(values, axis=-1) for values in zip(*initial, strict=True)],
                 rates,

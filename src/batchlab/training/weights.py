@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -20,34 +20,45 @@ def draw_weights(model: keras.Model, seed: int) -> None:
     Raises:
         ValueError: A layer has a weight without an initializer to draw it from.
     """
-    for variable, value in zip(model.variables, drawn(model, seed), strict=True):
+    for variable, value in zip(model.variables, drawer(model)(seed), strict=True):
         variable.assign(value)
 
 
-def drawn(model: keras.Model, seed: int) -> list[np.ndarray]:
-    """Return what `draw_weights` would assign: a value for each of `model.variables`.
+def drawer(model: keras.Model) -> Callable[[int], list[np.ndarray]]:
+    """Return a function from a seed to what `draw_weights` would assign: a value for each of `model.variables`.
+
+    Args:
+        model: A built Keras model.
 
     Raises:
         ValueError: A layer has a weight without an initializer to draw it from.
     """
-    numbers = iter(np.random.SeedSequence([seed, 0]).generate_state(len(model.variables)))
     holders = owners(model)
-    values = []
-    for variable, number in zip(model.variables, map(int, numbers), strict=True):
-        if "seed_generator" in variable.path:
-            values.append(np.array([number, 0], variable.dtype))  # as keras.random.SeedGenerator begins
-            continue
+    initializers: list[keras.initializers.Initializer | None] = []
+    for variable in model.variables:
         found = (getattr(layer, f"{variable.name}_initializer", None) for layer in holders.get(id(variable), ()))
         initializer = next(filter(None, found), None)
-        if initializer is None:
+        if initializer is None and "seed_generator" not in variable.path:
             raise ValueError(
                 f"The weight {variable.path} has no initializer to draw it from; give `initial_weights` instead."
             )
-        config = initializer.get_config()
-        if "seed" in config:
-            initializer = type(initializer).from_config({**config, "seed": number})
-        values.append(np.asarray(initializer(variable.shape, dtype=variable.dtype)))
-    return values
+        initializers.append(initializer)
+    places = [(tuple(variable.shape), variable.dtype) for variable in model.variables]
+
+    def draw(seed: int) -> list[np.ndarray]:
+        numbers = np.random.SeedSequence([seed, 0]).generate_state(len(places))
+        values = []
+        for (shape, dtype), initializer, number in zip(places, initializers, map(int, numbers), strict=True):
+            if initializer is None:
+                values.append(np.array([number, 0], dtype))  # as keras.random.SeedGenerator begins
+                continue
+            config = initializer.get_config()
+            if "seed" in config:
+                initializer = type(initializer).from_config({**config, "seed": number})
+            values.append(np.asarray(initializer(shape, dtype=dtype)))
+        return values
+
+    return draw
 
 
 def checked_weights(weights: Sequence[np.ndarray], model: keras.Model) -> list[np.ndarray]:
