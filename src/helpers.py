@@ -3,6 +3,7 @@
 Data flows one way: table -> arrays -> runs -> a long data frame, one row per run and epoch -> figures.
 """
 
+from batchlab import statistics
 from batchlab.claims import documented_runs, verdict
 from batchlab.data import FEATURES, TARGET, DataError, load_ads
 from batchlab.environment import report
@@ -48,6 +49,7 @@ __all__ = [
     "show",
     "show_solution",
     "sliders",
+    "statistics",
     "subplots",
     "verdict",
 ]

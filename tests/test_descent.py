@@ -17,7 +17,6 @@ from batchlab.ideas.descent import (
     descend,
     gradient_variance,
     minimise,
-    power_law,
     schedule,
     stable_step_size,
     stationary_covariance,
@@ -353,31 +352,3 @@ def test_the_prediction_solves_its_equation():
     for bad in (np.eye(3), np.full((2, 2), np.nan)):
         with pytest.raises(ValueError, match="`noise` must be finite numbers of shape"):
             stationary_covariance(hessian, bad, 0.1, 4)
-
-
-@settings(max_examples=25, deadline=None)
-@given(exponent=st.floats(-3, 3), factor=st.floats(0.01, 100))
-def test_an_exact_power_law_is_found(exponent, factor):
-    x = np.array([1.0, 2.0, 5.0, 30.0])
-    np.testing.assert_allclose(power_law(x, factor * x**exponent), [exponent] * 3, atol=1e-6)
-
-
-def test_the_interval_holds_the_exponent_as_often_as_it_says():
-    rng, x = np.random.default_rng(0), np.geomspace(1, 100, 8)
-    fits = [power_law(x, x**-1.0 * np.exp(rng.normal(0, 0.1, 8))) for _ in range(400)]
-    assert 0.92 < np.mean([low < -1 < high for _, low, high in fits]) < 0.98
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "said"),
-    [
-        ([1, 2], [1, 2], "three or more"),
-        ([1, 2, 3], [1, 2], "shapes"),
-        ([2, 2, 2], [1, 2, 3], "three or more"),
-        ([1, 2, 3], [1, 0, 3], "above 0"),
-        ([1, 2, 3], [1, np.nan, 3], "above 0"),
-    ],
-)
-def test_what_has_no_power_law_is_refused(x, y, said):
-    with pytest.raises(ValueError, match=said):
-        power_law(x, y)

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from batchlab.claims import documented_runs
+from batchlab.statistics import band
 
 if TYPE_CHECKING:  # a frame needs no Keras
     import keras
 
+HEAD = ("batch_size", "learning_rate", "seed", "epoch", "updates")
+"""The first columns of the frame; the learning rate is there where runs differ in it. The figures follow."""
+
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+"""The figures of the documented model: losses in nats, accuracies as shares of rows."""
+
+
+def ordered_figures(names: Iterable[str]) -> list[str]:
+    """Put the names of figures into the order of the frame's columns.
+
+    The training figures come first and their `val_` twins after them; in each half the loss leads, then the losses of
+    single outputs, then the metrics, both by name.
+    """
+
+    def place(name: str) -> tuple:
+        figure = name.removeprefix("val_")
+        return figure != name, figure != "loss", not figure.endswith("loss"), figure
+
+    return sorted(names, key=place)
 
 
 def history_frame(history: keras.callbacks.History, *, batch_size: int, seed: int = 0) -> pd.DataFrame:
@@ -24,19 +44,13 @@ def history_frame(history: keras.callbacks.History, *, batch_size: int, seed: in
         seed: A label that tells runs apart.
 
     Returns:
-        One row an epoch: batch_size, seed, epoch (from 1), updates (optimizer steps so far), then the
-        loss in nats and the accuracy as a share of rows, and their `val_` twins where measured.
+        One row an epoch: batch_size, seed, epoch (from 1), updates (optimizer steps so far), then what was measured,
+        in the order of `ordered_figures`.
     """
     epochs = np.asarray(history.epoch) + 1
-    head = {
-        "batch_size": batch_size,
-        "seed": seed,
-        "epoch": epochs,
-        "updates": epochs * history.params["steps"],
-    }
-    order = [*METRICS, *history.history]  # a model's further metrics follow these four
-    figures = {name: history.history[name] for name in dict.fromkeys(order) if name in history.history}
-    return pd.DataFrame({**head, **figures})
+    columns = {"batch_size": batch_size, "seed": seed, "epoch": epochs, "updates": epochs * history.params["steps"]}
+    order = [name for name in HEAD if name in columns] + ordered_figures(history.history)
+    return pd.DataFrame({**columns, **history.history})[order]
 
 
 def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFrame:
@@ -66,7 +80,7 @@ def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFram
     for epoch, figures in epochs.items():
         runs = frame[frame["epoch"] == int(epoch)].sort_values("seed")
         for metric, value in figures.items():
-            low, median, high = runs[metric].quantile([0.025, 0.5, 0.975])
+            low, median, high = band(runs[metric])
             # Documented figures have four digits, so a tie is a tie at four digits.
             measured = runs[metric].round(4)
             percentile = 100 * ((measured < value).mean() + (measured == value).mean() / 2)

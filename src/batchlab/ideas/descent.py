@@ -14,10 +14,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-import scipy.stats
 from scipy.spatial.distance import cdist
 
 from batchlab.checks import positive_number, whole_number
+from batchlab.statistics import power_law  # noqa: F401
 
 Order: TypeAlias = Literal["shuffled", "table", "with replacement"]
 """How an epoch goes through the rows: in a fresh order, as they stand in the table, or drawn anew for every batch."""
@@ -426,31 +426,6 @@ def stationary_covariance(hessian: np.ndarray, noise: np.ndarray, step_size: flo
         raise ValueError(f"`noise` must be finite numbers of shape (2, 2); got {noise!r}.")
     ratio = positive_number(step_size, "step_size") / whole_number(batch_size, "batch_size", 1)
     return scipy.linalg.solve_continuous_lyapunov(hessian, ratio * noise)
-
-
-def power_law(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
-    """Fit y = a * x ** exponent: the straight line of least squares through the logarithms.
-
-    Args:
-        x: At least three numbers above 0, not all equal.
-        y: As many numbers above 0.
-
-    Returns:
-        The exponent, and the ends of its 95 % interval (Student's t, n - 2 degrees of freedom).
-
-    Raises:
-        ValueError: There are too few numbers, their counts differ, or one is not above 0 and finite.
-    """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape or len(x) < 3 or np.ptp(x) == 0:
-        raise ValueError(f"power_law: give two sequences of three or more numbers; got shapes {x.shape} and {y.shape}.")
-    if not (np.isfinite([x, y]).all() and (np.array([x, y]) > 0).all()):
-        raise ValueError("power_law: every number must be above 0 and finite, or it has no logarithm.")
-    u, v = np.log(x) - np.log(x).mean(), np.log(y) - np.log(y).mean()
-    slope = u @ v / (u @ u)
-    residual = v - slope * u
-    half_width = scipy.stats.t.ppf(0.975, len(x) - 2) * math.sqrt(residual @ residual / (len(x) - 2) / (u @ u))
-    return float(slope), float(slope - half_width), float(slope + half_width)
 
 
 # --- arithmetic and checks ---------------------------------------------------------------------------
