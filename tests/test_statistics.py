@@ -68,6 +68,10 @@ def test_the_median_lies_between_the_tabulated_ranks(n, rank):
     assert statistics.median(figures) == ((n + 1) / 2, rank, n + 1 - rank)
 
 
+def test_a_median_bears_runs_that_never_arrive():
+    assert statistics.median([3, 1, 2, np.inf, 5, 4]) == (3.5, 1, np.inf)
+
+
 @pytest.mark.parametrize("interval", [statistics.mean, statistics.median])
 def test_an_interval_holds_the_truth_as_often_as_it_says(interval):
     rng = np.random.default_rng(0)
@@ -81,7 +85,8 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(interval):
         (statistics.mean, [1.0], "mean: an interval needs 2 or more figures"),
         (statistics.median, [1.0] * 5, "median: an interval needs 6 or more figures"),
         (statistics.mean, [[1.0, 2.0]], r"got shape \(1, 2\)"),
-        (statistics.median, [1, 2, np.inf, 4, 5, 6], "median: figure 2 is not finite"),
+        (statistics.mean, [1, 2, np.inf], "mean: figure 2 is not finite"),
+        (statistics.median, [1, 2, np.nan, 4, 5, 6], "median: figure 2 is NaN"),
     ],
 )
 def test_figures_without_an_interval_are_refused(interval, figures, said):

@@ -95,6 +95,8 @@ def mean(values: Sequence[float]) -> Estimate:
         ValueError: There are fewer than two figures, or one is not finite.
     """
     values = _figures(values, "mean", 2)
+    if not np.isfinite(values).all():
+        raise ValueError(f"mean: figure {np.flatnonzero(~np.isfinite(values))[0]} is not finite; drop it.")
     half_width = -scipy.stats.t.ppf(_TAIL, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     centre = values.mean()
     return Estimate(float(centre), float(centre - half_width), float(centre + half_width))
@@ -107,7 +109,8 @@ def median(values: Sequence[float]) -> Estimate:
     k is the greatest for which that is at least 95 % sure. Of 15 figures they are the 4th and the 12th.
 
     Raises:
-        ValueError: There are fewer than six figures, too few for 95 %, or one is not finite.
+        ValueError: There are fewer than six figures, too few for 95 %, or one is NaN. One may be infinite, such as the
+            time of a run that never arrived.
     """
     values = np.sort(_figures(values, "median", 6))
     inside = int(scipy.stats.binom.ppf(_TAIL, len(values), 0.5))  # the least count with a chance above 2.5 % up to it
@@ -165,6 +168,6 @@ def _figures(values: Sequence[float], asked: str, least: int) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < least:
         raise ValueError(f"{asked}: an interval needs {least} or more figures in a row; got shape {values.shape}.")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{asked}: figure {np.flatnonzero(~np.isfinite(values))[0]} is not finite; drop it.")
+    if np.isnan(values).any():
+        raise ValueError(f"{asked}: figure {np.flatnonzero(np.isnan(values))[0]} is NaN; drop it.")
     return values
