@@ -3,7 +3,8 @@
 Data flows one way: table -> arrays -> runs -> a long data frame, one row per run and epoch -> figures.
 """
 
-from batchlab.claims import documented_runs, verdict
+from batchlab import statistics
+from batchlab.claims import compare_with_documented, documented_runs, verdict
 from batchlab.data import FEATURES, TARGET, DataError, load_ads
 from batchlab.environment import report
 from batchlab.figures.graphs import plot_graph
@@ -15,7 +16,7 @@ from batchlab.figures.surfaces import plot_contours, plot_surface
 from batchlab.ideas import autodiff, checkpointing, descent, recursion
 from batchlab.ideas.exercises import check_exercise, show_solution
 from batchlab.models import build_model
-from batchlab.results import METRICS, compare_with_documented, history_frame
+from batchlab.results import METRICS, history_frame
 from batchlab.table.scaling import scale_features
 from batchlab.training import fit, fit_seeds
 
@@ -48,6 +49,7 @@ __all__ = [
     "show",
     "show_solution",
     "sliders",
+    "statistics",
     "subplots",
     "verdict",
 ]

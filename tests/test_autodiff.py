@@ -421,15 +421,61 @@ def test_rows_must_fit_the_network():
         network([2, 3, 2]).loss(np.ones((1, 2)), np.ones(1))
 
 
-# --- the module itself -------------------------------------------------------------------------------
+# --- four ways to a gradient -------------------------------------------------------------------------
+
+WAYS = (autodiff.by_hand, autodiff.by_graph, autodiff.by_tape, autodiff.by_differences)
 
 
-def test_the_engine_does_not_borrow_from_tensorflow():
-    code = ast.parse(Path(autodiff.__file__).read_text(encoding="utf-8"))
+def drawn(sizes, rows=7, seed=0):
+    """Parameters in Keras's order, rows and targets."""
+    rng = np.random.default_rng(seed)
+    shapes = [shape for inputs, units in pairwise(sizes) for shape in ((inputs, units), (units,))]
+    x = rng.normal(size=(rows, sizes[0])).astype(np.float32)
+    return [rng.normal(size=shape) for shape in shapes], x, (np.arange(rows) % 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_hidden_layers_it_is_the_gradient_of_logistic_regression(way):
+    (kernel, bias), x, y = drawn((3, 1))
+    error = 1 / (1 + np.exp(-(x.astype(np.float64) @ kernel + bias))) - y[:, None]
+    by_kernel, by_bias = way([kernel, bias], x, y, "tanh")
+    np.testing.assert_allclose(by_kernel, x.T @ error / len(y), atol=1e-8)
+    np.testing.assert_allclose(by_bias, error.mean(axis=0), atol=1e-8)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("sizes", [(2, 2, 2, 1), (1, 5, 1), (3, 4, 2, 3, 1)])
+def test_the_four_ways_agree_at_any_depth(sizes, activation):
+    parameters, x, y = drawn(sizes, seed=sum(sizes))
+    before = [values.copy() for values in parameters]
+    hand, *others = (way(parameters, x, y, activation) for way in WAYS)
+    assert [part.shape for part in hand] == [values.shape for values in parameters]
+    assert max(np.abs(part).max() for part in hand) > 1e-2  # there is something to compare
+    for found, tolerance in zip(others, (1e-13, 1e-13, 1e-8), strict=True):
+        assert {part.dtype for part in found} == {np.dtype(np.float64)}
+        for part, expected in zip(found, hand, strict=True):
+            np.testing.assert_allclose(part, expected, atol=tolerance)
+    for values, kept in zip(parameters, before, strict=True):
+        np.testing.assert_array_equal(values, kept)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_unknown_activation_is_refused(way):
+    with pytest.raises(ValueError, match="swoosh"):
+        way(*drawn((2, 2, 1)), "swoosh")
+
+
+# --- the engine itself -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["graph", "walks", "network"])
+def test_the_engine_does_not_borrow_from_tensorflow(module):
+    code = ast.parse((Path(autodiff.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
     imported = {
-        name.split(".")[0]
+        name
         for node in ast.walk(code)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
-    assert imported <= {"__future__", "collections", "math", "numbers", "typing", "numpy"}
+    own = {f"batchlab.ideas.autodiff.{name}" for name in ("graph", "walks")}
+    assert imported <= {"__future__", "collections.abc", "math", "numbers", "typing", "numpy"} | own

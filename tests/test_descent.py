@@ -17,7 +17,7 @@ from batchlab.ideas.descent import (
     descend,
     gradient_variance,
     minimise,
-    power_law,
+    observed_limit,
     schedule,
     stable_step_size,
     stationary_covariance,
@@ -169,6 +169,32 @@ def test_the_step_size_at_which_a_quadratic_diverges(seed):
     for factor, shrinks in [(0.99, True), (1.01, False)]:
         path = descend(loss, start, step_size=factor * limit, batch_size=ROWS, updates=2000)[0]
         assert (loss.value(path[-1]) < loss.value(start)) == shrinks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_observed_limit_of_a_quadratic_is_the_predicted_one(seed):
+    loss = make("squared", seed)
+    w = minimise(loss, [0, 0])
+    predicted = stable_step_size(loss.hessian(w))
+    observed = observed_limit(loss, w + np.array([1, 0.5]), (0.3 * predicted, 3 * predicted), updates=3000)
+    assert observed == pytest.approx(predicted, rel=1e-3)
+
+
+def test_few_updates_observe_what_happened_and_not_the_limit():
+    loss = SquaredLoss(np.eye(2) * math.sqrt(2), [0, 0])  # |w|^2 / 2, of curvature 1 everywhere: the limit is 2
+    for updates in (1, 3):  # after any number of updates the loss has changed by (1 - step size)^(2 updates)
+        assert observed_limit(loss, [1, 1], (0.5, 5), updates=updates) == pytest.approx(2, rel=1e-4)
+    steep = SquaredLoss(np.diag([math.sqrt(2), math.sqrt(0.02)]), [0, 0])  # of curvatures 1 and 0.01
+    # From (1, 20) the flat direction's fall hides the steep one's rise: 1 + 4 > (1 - s)^2 + 4 (1 - 0.01 s)^2.
+    root = (2 + 0.08) / (1 + 4e-4)
+    assert observed_limit(steep, [1, 20], (0.5, 5), updates=1) == pytest.approx(root, rel=1e-4)
+
+
+@pytest.mark.parametrize("between", [(0.1, 1.9), (2.1, 5), (5, 0.1)])
+def test_step_sizes_that_do_not_enclose_the_limit_are_refused(between):
+    loss = SquaredLoss(np.eye(2) * math.sqrt(2), [0, 0])
+    with pytest.raises(ValueError, match=r"observed_limit: 50 updates must end lower at step size .* and not at"):
+        observed_limit(loss, [1, 1], between, updates=50)
 
 
 @pytest.mark.parametrize("hessian", [np.zeros((2, 2)), [[1, 1], [1, 1]], [[1, 0], [0, -1]], [[-1, 0], [0, -2]]])
@@ -353,31 +379,3 @@ def test_the_prediction_solves_its_equation():
     for bad in (np.eye(3), np.full((2, 2), np.nan)):
         with pytest.raises(ValueError, match="`noise` must be finite numbers of shape"):
             stationary_covariance(hessian, bad, 0.1, 4)
-
-
-@settings(max_examples=25, deadline=None)
-@given(exponent=st.floats(-3, 3), factor=st.floats(0.01, 100))
-def test_an_exact_power_law_is_found(exponent, factor):
-    x = np.array([1.0, 2.0, 5.0, 30.0])
-    np.testing.assert_allclose(power_law(x, factor * x**exponent), [exponent] * 3, atol=1e-6)
-
-
-def test_the_interval_holds_the_exponent_as_often_as_it_says():
-    rng, x = np.random.default_rng(0), np.geomspace(1, 100, 8)
-    fits = [power_law(x, x**-1.0 * np.exp(rng.normal(0, 0.1, 8))) for _ in range(400)]
-    assert 0.92 < np.mean([low < -1 < high for _, low, high in fits]) < 0.98
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "said"),
-    [
-        ([1, 2], [1, 2], "three or more"),
-        ([1, 2, 3], [1, 2], "shapes"),
-        ([2, 2, 2], [1, 2, 3], "three or more"),
-        ([1, 2, 3], [1, 0, 3], "above 0"),
-        ([1, 2, 3], [1, np.nan, 3], "above 0"),
-    ],
-)
-def test_what_has_no_power_law_is_refused(x, y, said):
-    with pytest.raises(ValueError, match=said):
-        power_law(x, y)

@@ -4,6 +4,7 @@ Each rule is a function from a notebook to its breaches, and each has counter-ex
 """
 
 import ast
+import base64
 import json
 import os
 import re
@@ -21,6 +22,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAND_IN = ROOT / "data" / "stand_in.csv"
+
+FIGURE_KB, BESIDES_KB, TOGETHER_KB = 75, 100, 2000  # every run adds as much to the history
 
 IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
 PLACES = r"/(?:home|root|tmp|Users|work|private|var/folders)/|[A-Za-z]:\\+(?:Users|Temp)\b"
@@ -216,6 +219,30 @@ def is_valid(notebook):
     return []
 
 
+def weighs_little(notebook):
+    """At most 75 KB a figure and 100 KB besides, as a file, in which figures are text and a third larger."""
+    pictures = [
+        (name, output.data[kind])
+        for name, cell in code_cells(notebook)
+        for output in cell.outputs
+        for kind in IMAGES & output.get("data", {}).keys()
+    ]
+    breaches = [
+        f"{name} has a figure of {3 / 4000 * len(picture):.0f} KB; {FIGURE_KB} are the limit"
+        for name, picture in pictures
+        if 3 / 4000 * len(picture) > FIGURE_KB
+    ]
+    weight, limit = len(nbformat.writes(notebook).encode()) / 1000, FIGURE_KB * len(pictures) + BESIDES_KB
+    if weight > limit:
+        breaches.append(f"it weighs {weight:.0f} KB; with {len(pictures)} figures {limit} are the limit")
+    return breaches
+
+
+def keeps_no_clock(notebook):
+    """The times at which cells ran differ at every run and tell a reader nothing."""
+    return [f"{name} keeps when it ran" for name, cell in code_cells(notebook) if "execution" in cell.metadata]
+
+
 RULES = [
     executed_in_order,
     no_errors,
@@ -233,6 +260,8 @@ RULES = [
     imports_only_helpers_from_here,
     ignored_output_is_asserted,
     asserts_something,
+    weighs_little,
+    keeps_no_clock,
     is_valid,
 ]
 
@@ -254,6 +283,11 @@ def test_notebook(path, rule):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_file_ends_with_one_newline(path):
     assert re.search(rb"[^\n]\n\Z", path.read_bytes())
+
+
+def test_all_together_weigh_little():
+    together = sum(path.stat().st_size for path in NOTEBOOKS) / 1000
+    assert together < TOGETHER_KB, f"the notebooks weigh {together:.0f} KB; {TOGETHER_KB} are the limit"
 
 
 def test_set_up_cells_are_identical():
@@ -287,8 +321,9 @@ def test_all_run_on_the_stand_in_and_print_the_documented_figures(tmp_path):
 # --- the rules at work -------------------------------------------------------------------------------
 
 
-def figure(alt: str):
-    return new_output("display_data", data={"image/png": "aGk="}, metadata={"image/png": {"alt": alt}})
+def figure(alt: str = "A figure whose description is at least forty long.", kb: float = 0.003):
+    picture = base64.b64encode(bytes(round(1000 * kb))).decode()
+    return new_output("display_data", data={"image/png": picture}, metadata={"image/png": {"alt": alt}})
 
 
 @pytest.fixture
@@ -302,7 +337,7 @@ def good():
         cells=[
             new_markdown_cell("# Title\n\n## Goals\n\nSee https://example.org/home/page."),
             new_code_cell("import batchlab", metadata={"tags": ["set-up"]}),
-            new_code_cell("%time 1 + 1", outputs=[figure("A figure whose description is at least forty long.")]),
+            new_code_cell("%time 1 + 1", outputs=[figure(kb=74)]),
             new_code_cell("x = 2\nx", outputs=[new_output("execute_result", data={"text/plain": "2"})]),
             new_code_cell("assert x == 2"),
             new_markdown_cell("## Recap"),
@@ -375,6 +410,10 @@ COUNTER_EXAMPLES = [
     (ignored_output_is_asserted, tagged_as_ignored),
     (ignored_output_is_asserted, ignored_by_comment),
     (asserts_something, put(4, "source", "x == 2")),
+    (weighs_little, put(3, "outputs", [figure(kb=75.1)])),
+    (weighs_little, put(3, "outputs", [stream("stdout", 100_000 * "x")])),
+    (weighs_little, put(3, "outputs", 5 * [figure(kb=74)])),  # each within its limit, but a third more as text
+    (keeps_no_clock, put(3, "metadata", nbformat.from_dict({"execution": {"iopub.status.idle": "2026-01-01"}}))),
     (is_valid, put(3, "execution_count", "three")),
 ]
 

@@ -1,8 +1,12 @@
 import base64
+import io
 import os
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from matplotlib import colors
+from PIL import Image
 
 from batchlab.figures import style
 from batchlab.figures.show import show
@@ -54,6 +58,38 @@ def test_show_displays_a_png_with_its_alt_text_and_closes_the_figure(shown):
 def test_show_refuses_a_figure_without_alt_text():
     with pytest.raises(ValueError, match="alt"):
         show(style.subplots()[1])
+
+
+def crowded():
+    """A figure with far more colours than 256: a surface, bands that overlap, and a thin line of each batch size."""
+    figure, (solid, flat) = style.subplots(2, projections=("3d", None))
+    x, y = np.meshgrid(np.linspace(-1, 1, 121), np.linspace(-1, 1, 121))
+    solid.plot_surface(x, y, x**2 + y**2, cmap="cividis", linewidth=0, rcount=60, ccount=60)  # seams and all
+    for place, size in enumerate((1, 8, 32, 250, "all")):
+        flat.plot([0, 1, 2], [place, place, place + 2], color=style.colour(size), linewidth=1.3, label=str(size))
+        flat.fill_between([0, 2], place - 1, place + 2, color=style.colour(size), alpha=0.18, linewidth=0)
+    flat.set(title="A title", xlabel="epoch", ylabel="loss (nats)")
+    return figure
+
+
+def test_a_shown_picture_is_as_sharp_and_keeps_its_colours_in_a_third_of_the_bytes(shown):
+    figure = crowded()
+    show(figure, "A bowl, and five lines with their bands.")
+    png = base64.b64decode(shown[0][0]["image/png"])
+    whole = io.BytesIO()
+    figure.savefig(whole, format="png", dpi=160, facecolor=figure.get_facecolor())
+    before, after = (np.asarray(Image.open(file).convert("RGB")).astype(int) for file in (whole, io.BytesIO(png)))
+
+    assert after.shape == before.shape == (576, 1440, 3)  # 160 dots an inch
+    assert len(np.unique(before.reshape(-1, 3), axis=0)) > 5000 and Image.open(io.BytesIO(png)).mode == "P"
+    assert len(png) < 0.4 * len(whole.getvalue())
+    # Of 255: no dot is another colour, and the average one is not off by one.
+    assert np.abs(after - before).max() <= 20 and np.abs(after - before).mean() < 1
+    for name in (style.PAGE, style.INK, style.MUTED, *(style.colour(size) for size in (1, 8, 32, 250, "all"))):
+        shade = np.round(255 * np.array(colors.to_rgb(name)))
+        dots = (before == shade).all(axis=-1)
+        assert dots.sum() > 100, name
+        assert np.abs(after[dots] - shade).max() <= 2, name
 
 
 # --- sliders -----------------------------------------------------------------------------------------

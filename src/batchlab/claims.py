@@ -6,7 +6,10 @@ import json
 import re
 from typing import Literal
 
+import pandas as pd
+
 from batchlab.paths import DATA
+from batchlab.statistics import band
 
 _OUTCOMES = ("holds", "holds only if", "does not hold here")
 _DOCUMENTED, _CLAIMS = DATA / "documented_runs.json", DATA / "claims.json"
@@ -15,6 +18,42 @@ _DOCUMENTED, _CLAIMS = DATA / "documented_runs.json", DATA / "claims.json"
 def documented_runs() -> dict:
     """Return the documented figures, as `data/documented_runs.json` holds them."""
     return json.loads(_DOCUMENTED.read_text(encoding="utf-8"))
+
+
+def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """Lay many runs beside the documented figures of their batch size.
+
+    Args:
+        frame: Long results of the runs (`fit_seeds`).
+        batch_size: 1 or 250, the two whose figures are documented.
+
+    Returns:
+        One row per documented epoch and figure. Columns: documented; one run (that of the lowest seed);
+        median, 2.5 % and 97.5 % (quantiles over the runs); percentile (share of runs, in %, that lie below the
+        documented figure, ties counted half). Losses in nats, accuracies as shares of rows.
+
+    Raises:
+        ValueError: No figures are documented for this batch size, or the runs ended too early.
+    """
+    epochs = documented_runs()["runs"].get(str(batch_size), {}).get("epoch")
+    if not epochs:
+        raise ValueError(f"No figures are documented for batch size {batch_size}; there are some for 1 and 250.")
+    last = max(map(int, epochs))
+    if frame["epoch"].max() < last:
+        raise ValueError(
+            f"The runs have {frame['epoch'].max()} epochs, but epoch {last} is documented. Train for at least as many."
+        )
+    rows = []
+    for epoch, figures in epochs.items():
+        runs = frame[frame["epoch"] == int(epoch)].sort_values("seed")
+        for metric, value in figures.items():
+            low, median, high = band(runs[metric])
+            # Documented figures have four digits, so a tie is a tie at four digits.
+            measured = runs[metric].round(4)
+            percentile = 100 * ((measured < value).mean() + (measured == value).mean() / 2)
+            rows.append((int(epoch), metric, value, runs[metric].iloc[0], median, low, high, round(percentile, 1)))
+    columns = ["epoch", "figure", "documented", "one run", "median", "2.5 %", "97.5 %", "percentile"]
+    return pd.DataFrame(rows, columns=columns).set_index(["epoch", "figure"]).round(4)
 
 
 def verdict(claim: str, outcome: Literal["holds", "holds only if", "does not hold here"], sentence: str) -> None:

@@ -30,6 +30,7 @@ PACKAGES = {
     "pandas": "pandas",
     "sklearn": "scikit-learn",
     "matplotlib": "matplotlib",
+    "PIL": "pillow",
     "pooch": "pooch",
     "scipy": "scipy",
     "igraph": "igraph",

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from batchlab.claims import documented_runs
 from batchlab.figures.style import INK, colour, subplots
 from batchlab.results import METRICS, history_frame
+from batchlab.statistics import BAND, band
 
 if TYPE_CHECKING:  # drawing needs neither Keras nor pandas
     import keras
@@ -99,11 +100,12 @@ def plot_bands(
         raise ValueError(f"plot_bands: the frame has no column {missing[0]}; it has {', '.join(frame.columns)}.")
     ax = subplots()[1][0] if ax is None else ax
     for batch_size, runs in frame.groupby("batch_size"):
-        quantiles = runs.groupby(x)[y].quantile([0.025, 0.5, 0.975]).unstack()
+        quantiles = band(runs.groupby(x)[y]).unstack()
+        low, median, high = (quantiles[quantile] for quantile in BAND)
         shade = colour(batch_size)
-        ax.plot(quantiles[0.5], color=shade, linewidth=1.6, label=(label or "batch size {}").format(batch_size))
+        ax.plot(median, color=shade, linewidth=1.6, label=(label or "batch size {}").format(batch_size))
         if runs["seed"].nunique() > 1:
-            ax.fill_between(quantiles.index, quantiles[0.025], quantiles[0.975], color=shade, alpha=0.18, linewidth=0)
+            ax.fill_between(quantiles.index, low, high, color=shade, alpha=0.18, linewidth=0)
     ax.set(xlabel=_UNITS.get(x, x), ylabel=_UNITS.get(y, y))
     ax.legend()
     return ax

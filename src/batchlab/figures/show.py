@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from batchlab.figures.style import INK
 
@@ -41,12 +42,25 @@ def bundle(drawn: Axes | Sequence[Axes] | Figure, alt: str | None) -> tuple[dict
         ax.set_title(title, loc="left", fontweight="bold", fontsize=12, color=INK)
         if ax.get_legend():
             ax.get_legend().set_frame_on(False)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=160, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    png = _light_png(figure)
     plt.close(figure)
     width = round(figure.get_figwidth() * 96)
-    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
+    data = {"image/png": base64.b64encode(png).decode(), "text/plain": alt}
     return data, {"image/png": {"alt": alt, "width": width}}
+
+
+def _light_png(figure: Figure) -> bytes:
+    """The figure at 160 dots an inch in the 256 colours that suit it best, which take a third of the bytes of all.
+
+    Maximum coverage spends colours on what differs, not on what is frequent, so that a thin line keeps its own; the
+    one step of k-means then makes the frequent ones exact. Dithering would turn even areas into noise.
+    """
+    all_colours, light = io.BytesIO(), io.BytesIO()
+    figure.savefig(all_colours, format="png", dpi=160, facecolor=figure.get_facecolor())
+    picture = Image.open(all_colours).convert("RGB")  # the page is opaque
+    reduced = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    reduced.save(light, format="png", optimize=True)
+    return light.getvalue()
 
 
 def display_bundle(data: dict, metadata: dict) -> None:
