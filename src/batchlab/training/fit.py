@@ -142,7 +142,7 @@ def compiled(
     internals.resumed_epoch(model)  # read again while the run goes on: if it is missing, say so now
     flat = not watched and isinstance(train.x, np.ndarray) and why_not_flat(model) is None
     program = held.enter_context(lease(FlatProgram if flat else EpochProgram, model, run.batch_size, train, valid))
-    program.compile(train, valid)
+    program.compile()
     return partial(_all_epochs if flat else _epoch_by_epoch, program, model, run, train, valid)
 
 

@@ -288,7 +288,7 @@ def _side_by_side(
     def train_chunk(chunk: list[_Cell]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)
         with lease(SeedsProgram, model, plan.run.batch_size, plan.train, plan.valid, runs=size) as program:
-            program.compile(plan.train, plan.valid, rates)
+            program.compile()
             initial = [plan.draw(cell.seed) for cell in chunk]
             figures = program(
                 [np.stack(values, axis=-1) for values in zip(*initial, strict=True)],

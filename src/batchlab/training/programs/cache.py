@@ -23,7 +23,9 @@ _KEPT = 64
 
 _idle: OrderedDict[tuple, list] = OrderedDict()  # by key, the key used last at the end
 _lock = threading.Lock()
-_making = threading.Lock()  # Keras counts names for the whole process while a model is built
+# One at a time: Keras counts names for the whole process while a model is built, and TensorFlow the functions that it
+# traces; both counts are part of the name under which XLA's own cache on disk knows a program.
+_making = threading.Lock()
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def lease(kind: type, model: keras.Model, batch_size: int, train: Rows, valid: R
         program = waiting.pop() if waiting else None
     if program is None:
         with _making:
-            program = kind(model, batch_size, train.part(0, min(batch_size, len(train))).data, **extra)
+            program = kind(model, batch_size, train, valid, **extra)
     try:
         yield program
     finally:

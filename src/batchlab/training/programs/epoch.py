@@ -19,25 +19,26 @@ class EpochProgram:
     Args:
         model: A built and compiled model; the program works on a twin of it, see `load`.
         batch_size: Rows of a batch; the last one holds the remainder.
-        data: One batch, for its shapes.
+        train: Training rows.
+        valid: Validation rows; as for the training rows, only their shapes matter.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, data: tuple) -> None:
-        self._model = twin(model, data)
+    def __init__(self, model: keras.Model, batch_size: int, train: Rows, valid: Rows | None) -> None:
+        self._model = twin(model, train.part(0, min(batch_size, len(train))).data)
         self._held = held_with(model) if self._model is model else ()
         self._batch_size = batch_size
-        self._train = Compiled(self._train_loop)
-        self._test = Compiled(self._test_loop)
+        self._train = Compiled(self._train_loop, train.data, np.arange(len(train), dtype=np.int32), np.int32(0))
+        self._test = Compiled(self._test_loop, valid.data) if valid else None
 
-    def compile(self, train: Rows, valid: Rows | None) -> None:
+    def compile(self) -> None:
         """Let XLA compile both loops before anything is trained, so that a refusal comes before any effect.
 
         Raises:
             CannotCompileError: XLA cannot.
         """
-        self._train.compile(train.data, np.arange(len(train), dtype=np.int32), np.int32(0))
-        if valid is not None:
-            self._test.compile(valid.data)
+        self._train.compile()
+        if self._test:
+            self._test.compile()
 
     def load(self, model: keras.Model) -> None:
         """Take over the weights and the optimizer's state of a model."""

@@ -27,11 +27,12 @@ class FlatProgram:
         model: A built model for which `why_not_flat` finds no reason. It serves as the pattern for all models of its
             `structure`.
         batch_size: Rows of a batch; the last one holds the remainder.
-        data: One batch, for its shapes.
+        train: Training rows.
+        valid: Validation rows; as for the training rows, only their shapes matter.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, data: tuple) -> None:
-        self._model = twin(model, data)
+    def __init__(self, model: keras.Model, batch_size: int, train: Rows, valid: Rows | None) -> None:
+        self._model = twin(model, train.part(0, min(batch_size, len(train))).data)
         self._batch_size = batch_size
         self._shapes = [tuple(v.shape) for v in model.trainable_variables]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
@@ -40,15 +41,15 @@ class FlatProgram:
         self._optimizer.build([self._theta])
         self._loss = internals.compiled_loss(self._model)
         self._has_penalty = False  # known once the model has been called
-        self._run = Compiled(self._epochs)
+        self._run = Compiled(self._epochs, train.data, valid.data if valid else None, no_orders(len(train)), 0)
 
-    def compile(self, train: Rows, valid: Rows | None) -> None:
+    def compile(self) -> None:
         """Let XLA compile before anything is trained, so that a refusal comes before any effect.
 
         Raises:
             CannotCompileError: XLA cannot.
         """
-        self._run.compile(train.data, valid.data if valid else None, no_orders(len(train)), 0)
+        self._run.compile()
 
     def __call__(
         self,

@@ -24,34 +24,39 @@ class CannotCompileError(Exception):
 
 
 class Compiled:
-    """A Python function compiled by XLA at its first call; further calls must have the same shapes."""
+    """A Python function that is traced at once, and compiled by XLA at its first call.
 
-    def __init__(self, function: Callable) -> None:
-        self._function = tf.function(function, jit_compile=True, autograph=False)
-        self._concrete = None
-        self._is_compiled = False
+    Args:
+        function: The function.
+        *idle: Arguments with which a call has no effect; their shapes are those of all calls.
+    """
 
-    def compile(self, *arguments: Any) -> None:  # noqa: ANN401
-        """Let XLA compile, by a call that the caller makes without effect.
+    def __init__(self, function: Callable, *idle: Any) -> None:  # noqa: ANN401
+        self._idle = _tensors(idle)
+        # Not through tf.function: it would warn of "retracing" when programs for several shapes are made.
+        self._call = tf.function(function, jit_compile=True, autograph=False).get_concrete_function(*self._idle)
+
+    def compile(self) -> None:
+        """Let XLA compile, by a call without effect, unless it has done so.
 
         Raises:
             CannotCompileError: XLA cannot; the message is its first line.
         """
-        if self._is_compiled:
+        if self._idle is None:
             return
         try:
-            self(*arguments)
+            self._call(*self._idle)
         except tf.errors.OpError as error:
             raise CannotCompileError(f"XLA cannot compile the model: {str(error).splitlines()[0][:200]}") from error
-        self._is_compiled = True
+        self._idle = None
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Run the compiled function."""
-        arguments = keras.tree.map_structure(lambda a: None if a is None else tf.constant(a), arguments)
-        if self._concrete is None:
-            self._concrete = self._function.get_concrete_function(*arguments)
-        # Not through tf.function: it would warn of "retracing" when programs for several shapes are made.
-        return self._concrete(*arguments)
+        return self._call(*_tensors(arguments))
+
+
+def _tensors(arguments: tuple) -> tuple:
+    return keras.tree.map_structure(lambda a: None if a is None else tf.constant(a), arguments)
 
 
 # --- outside the compiled program --------------------------------------------------------------------

@@ -44,12 +44,13 @@ class SeedsProgram:
     Args:
         model: A built model for which `why_not_side_by_side` finds no reason; the pattern for all runs.
         batch_size: Rows of a batch; the last one holds the remainder.
-        data: One batch, for its shapes.
+        train: Training rows.
+        valid: Validation rows; as for the training rows, only their shapes matter.
         runs: Number of runs; they are independent of each other.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, data: tuple, runs: int) -> None:
-        self._model = twin(model, data)
+    def __init__(self, model: keras.Model, batch_size: int, train: Rows, valid: Rows | None, runs: int) -> None:
+        self._model = twin(model, train.part(0, min(batch_size, len(train))).data)
         self._batch_size = batch_size
         self._runs = -(-runs // _LANES) * _LANES  # further runs cost nothing until the register is full
         self._variables = [keras.Variable(np.zeros((*v.shape, self._runs), np.float32)) for v in model.weights]
@@ -60,7 +61,15 @@ class SeedsProgram:
         self._has_penalty = any(
             layer.kernel_regularizer or layer.bias_regularizer for layer in _dense_layers(self._model)
         )
-        self._run = Compiled(self._epochs)
+        has_rates = isinstance(model.optimizer.get_config()["learning_rate"], float)
+        self._run = Compiled(
+            self._epochs,
+            train.data,
+            valid.data if valid else None,
+            np.zeros(self._runs, np.float32) if has_rates else None,
+            no_orders(len(train), self._runs),
+            0,
+        )
 
     @staticmethod
     def bytes_per_run(model: keras.Model, train: Rows, valid: Rows | None, batch_size: int) -> int:
@@ -71,15 +80,13 @@ class SeedsProgram:
         orders = ENTRIES_AT_ONCE // _LANES
         return 4 * (data + layers + 6 * model.count_params() + orders)
 
-    def compile(self, train: Rows, valid: Rows | None, rates: np.ndarray | None) -> None:
+    def compile(self) -> None:
         """Let XLA compile before anything is trained.
 
         Raises:
             CannotCompileError: XLA cannot.
         """
-        rates = None if rates is None else np.zeros(self._runs, np.float32)
-        orders = no_orders(len(train), self._runs)
-        self._run.compile(train.data, valid.data if valid else None, rates, orders, 0)
+        self._run.compile()
 
     def __call__(
         self,
