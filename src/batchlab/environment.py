@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from batchlab import xla
 from batchlab.paths import ROOT
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ PACKAGES = {
     "igraph": "igraph",
     "ipywidgets": "ipywidgets",
     "psutil": "psutil",
+    "platformdirs": "platformdirs",
 }
 
 
@@ -47,9 +49,7 @@ def prepare() -> None:
     """
     if _in_colab():
         _install_missing()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # The runs of many seeds lie side by side in vector registers: use the widest there are. XLA reads it once.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_prefer_vector_width=512")
+    xla.set_up()
     # The variable alone does not silence the C++ start-up lines: they go to file descriptor 2 itself.
     with _muted_descriptor_2():
         import tensorflow  # noqa: F401

@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from batchlab import xla
+
 _EPOCHS_AT_ONCE = 512
 ENTRIES_AT_ONCE = 2**20  # of row orders handed to one call
 _BLOCK_SECONDS = 0.2  # of one call, about: Ctrl-C is answered, and a progress bar moves, between two calls
@@ -49,6 +51,7 @@ class Compiled:
         except tf.errors.OpError as error:
             raise CannotCompileError(f"XLA cannot compile the model: {str(error).splitlines()[0][:200]}") from error
         self._idle = None
+        xla.keep()
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Run the compiled function."""
