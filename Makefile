@@ -35,7 +35,7 @@ lock:  ## resolve requirements.lock anew for Python 3.11 to 3.13 (needs uv)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-.venv-colab/installed: requirements.txt tests/colab_versions.txt
+.venv-colab/installed: requirements.txt requirements-train.txt tests/colab_versions.txt
 	$(PYTHON) -m venv .venv-colab
 	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c tests/colab_versions.txt
 	@touch $@

@@ -41,7 +41,7 @@ def set_repository(repository: str, root: Path = ROOT) -> list[Path]:
     project = root / "pyproject.toml"
     texts = {project: _replace(project, r'^Repository = ".*"$', f'Repository = "{HOST}{repository}"')}
     # From here on the address is the one that the project file holds.
-    repository = tomllib.loads(texts[project])["project"]["urls"]["Repository"].removeprefix(HOST)
+    repository = tomllib.loads(texts[project])["tool"]["batchlab"]["Repository"].removeprefix(HOST)
 
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     if not notebooks:

@@ -106,9 +106,12 @@ def _install_missing() -> None:
 
 
 def _requirement_lines() -> dict[str, str]:
-    """The lines of requirements.txt by package name."""
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    return {line[0]: line[0] + line[1] for line in re.findall(r"^([\w.-]+)([^#\n]*?)\s*(?:#.*)?$", text, re.MULTILINE)}
+    """The lines of requirements.txt by package name, those of requirements-train.txt among them."""
+    files = ("requirements-train.txt", "requirements.txt")
+    text = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+    return {
+        line[0]: line[0] + line[1] for line in re.findall(r"^(\w[\w.-]*)([^#\n]*?)\s*(?:#.*)?$", text, re.MULTILINE)
+    }
 
 
 @contextlib.contextmanager
