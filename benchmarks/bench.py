@@ -179,12 +179,19 @@ class Target:
     unit: str = "x"
 
     @property
+    def reached(self) -> int:
+        """In how many rounds the limit was reached."""
+        return sum(value >= self.limit if self.at_least else value <= self.limit for value in self.samples)
+
+    @property
     def met(self) -> bool | None:
-        """Whether the median reaches the limit; None when nothing was measured."""
+        """Whether median and four rounds of five reach the limit; None when nothing was measured."""
         if not self.samples:
             return None
         median = statistics.median(self.samples)
-        return median >= self.limit if self.at_least else median <= self.limit
+        return (median >= self.limit if self.at_least else median <= self.limit) and (
+            self.reached >= 0.8 * len(self.samples)
+        )
 
     def record(self) -> dict:
         """Everything about the target, for the JSON file."""
@@ -194,6 +201,7 @@ class Target:
             "limit_is": "at least" if self.at_least else "at most",
             "unit": self.unit,
             "met": self.met,
+            "rounds_reached": self.reached,
             **(spread(self.samples) if self.samples else {"samples": []}),
         }
 
@@ -233,6 +241,7 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
     # What is alive now stays: looking through it before every sample would take longer than most samples.
     gc.collect()
     gc.freeze()
+    first_curve()  # leaves its compiled programs on disk for those that count
     first_curves = []
     dice = random.Random(0)
     for number in range(plan.rounds):
@@ -302,21 +311,24 @@ def targets(cells: list[Cell], first_curves: list[float]) -> list[Target]:
         cells: Those of the cost of a step.
         first_curves: Seconds until the first curve is drawn.
     """
-    found = {cell.contestant: cell for cell in cells if cell.batch_size == 1}
+    found = {(cell.contestant, cell.batch_size): cell for cell in cells}
 
-    def ratios(above: str, below: str, clock: str = "wall") -> list[float]:
-        if above not in found or below not in found:
-            return []
-        pairs = zip(*(found[name].micros(getattr(found[name], clock)) for name in (above, below)), strict=True)
-        return [first / second for first, second in pairs]
+    def ratio(limit: float, above: str, below: str, batch_size: int, clock: str = "", at_least: bool = False) -> Target:
+        pair = [found.get((name, batch_size)) for name in (above, below)]
+        samples = [cell.micros(cell.cpu if clock == "processor time" else cell.wall) for cell in pair if cell]
+        ratios = [first / second for first, second in zip(*samples, strict=True)] if all(pair) else []
+        name = f"{above} / {below}, batch size {batch_size}" + (clock and f", {clock}")
+        return Target(name, limit, at_least, ratios)
 
     many = "fit_seeds, S = 128"
     return [
-        Target("model.fit / fit, batch size 1", 500, True, ratios("model.fit", "fit")),
-        Target("fit / C loop, batch size 1", 6, False, ratios("fit", "C loop")),
-        Target(f"{many} / C loop, batch size 1, wall clock", 1, False, ratios(many, "C loop")),
-        Target(f"{many} / C loop, batch size 1, processor time", 1, False, ratios(many, "C loop", "cpu")),
-        Target("first curve of a new process", 6, False, first_curves, " s"),
+        ratio(500, "model.fit", "fit", 1, at_least=True),
+        ratio(6, "fit", "C loop", 1),
+        ratio(0.5, many, "C loop", 1, "wall clock"),
+        ratio(1, many, "C loop", 1, "processor time"),
+        ratio(1, many, "C loop", 32, "wall clock"),
+        ratio(1, many, "C loop", 250, "wall clock"),
+        Target("first curve of a new process, programs kept on disk", 5, False, first_curves, " s"),
     ]
 
 
@@ -390,6 +402,7 @@ def report(results: dict) -> str:
             "limit": f"{target['limit_is']} {target['limit']}{target['unit']}",
             "median": f"{short(target['median'])}{target['unit']}" if target["samples"] else "",
             "min to max": _range(target) if target["samples"] else "",
+            "rounds": f"{target['rounds_reached']} of {len(target['samples'])}" if target["samples"] else "",
             "": {True: "met", False: "missed", None: "not measured"}[target["met"]],
         }
         for target in results["targets"]
