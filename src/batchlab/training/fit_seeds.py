@@ -283,7 +283,7 @@ def _side_by_side(
         for order in zip(*map(plan.orders, chunk), strict=True):
             if stopped.is_set():
                 raise CancelledError
-            yield np.stack(order, axis=-1)
+            yield np.stack(order).T
 
     def train_chunk(chunk: list[_Cell]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)

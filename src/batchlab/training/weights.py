@@ -44,11 +44,22 @@ def drawer(model: keras.Model) -> Callable[[int], list[np.ndarray]]:
             )
         initializers.append(initializer)
     places = [(tuple(variable.shape), variable.dtype) for variable in model.variables]
+    # An initializer is a call of TensorFlow, which costs as much as hundreds of updates: zeros are made once.
+    zeros = keras.initializers.Zeros
+    fixed = [
+        np.asarray(i(shape, dtype=dtype)) if isinstance(i, zeros) else None
+        for i, (shape, dtype) in zip(initializers, places, strict=True)
+    ]
 
     def draw(seed: int) -> list[np.ndarray]:
         numbers = np.random.SeedSequence([seed, 0]).generate_state(len(places))
         values = []
-        for (shape, dtype), initializer, number in zip(places, initializers, map(int, numbers), strict=True):
+        for (shape, dtype), initializer, same, number in zip(
+            places, initializers, fixed, map(int, numbers), strict=True
+        ):
+            if same is not None:
+                values.append(same)
+                continue
             if initializer is None:
                 values.append(np.array([number, 0], dtype))  # as keras.random.SeedGenerator begins
                 continue

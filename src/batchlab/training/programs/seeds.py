@@ -113,6 +113,8 @@ class SeedsProgram:
         runs = weights[0].shape[-1]
 
         def padded(array: np.ndarray) -> np.ndarray:
+            if runs == self._runs:
+                return array
             return np.concatenate([array, np.repeat(array[..., -1:], self._runs - runs, axis=-1)], axis=-1)
 
         for variable, value in zip(self._variables, weights, strict=True):
