@@ -5,22 +5,35 @@ on the committed stand-in, and the assertions in them are what is checked.
 """
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
+PROGRAMS = pytest.StashKey[str]()
 TABLE = pytest.StashKey[Path | None]()
 REAL_TABLES = ("../shared/data/Social_Network_Ads.csv", "data/Social_Network_Ads.csv")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Export the table that kernels will use, and set nbval's mode to match."""
+    """Export the table that kernels will use, and set nbval's mode to match; share compiled programs in this run."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        # Workers and kernels inherit it: what one has compiled the others need not, and no user's cache is touched.
+        config.stash[PROGRAMS] = tempfile.mkdtemp(prefix="batchlab-")
+        os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={config.stash[PROGRAMS]}"
     os.environ["BATCHLAB_OFFLINE"] = "1"  # kernels inherit it, and ADS_CSV
     config.stash[TABLE] = real = real_table(config.rootpath)
     os.environ["ADS_CSV"] = str(real or config.rootpath / "data" / "stand_in.csv")
     if not (config.option.nbval or config.option.nbval_lax):
         config.option.nbval = real is not None
         config.option.nbval_lax = real is None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the compiled programs."""
+    if PROGRAMS in config.stash:
+        shutil.rmtree(config.stash[PROGRAMS], ignore_errors=True)
 
 
 def real_table(root: Path) -> Path | None:
