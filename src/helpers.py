@@ -5,7 +5,6 @@ Data flows one way: table -> arrays -> runs -> a long data frame, one row per ru
 
 from batchlab import statistics
 from batchlab.claims import compare_with_documented, documented_runs, verdict
-from batchlab.data import FEATURES, TARGET, DataError, load_ads
 from batchlab.environment import report
 from batchlab.figures.graphs import plot_graph
 from batchlab.figures.runs import plot_bands, plot_documented, plot_history
@@ -17,7 +16,9 @@ from batchlab.ideas import autodiff, checkpointing, descent, recursion
 from batchlab.ideas.exercises import check_exercise, show_solution
 from batchlab.models import build_model
 from batchlab.results import METRICS, history_frame
+from batchlab.table.ads import FEATURES, TARGET, load_ads
 from batchlab.table.scaling import scale_features
+from batchlab.table.schema import DataError
 from batchlab.training import fit, fit_seeds
 
 __all__ = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batchlab import data
-from batchlab.data import fingerprint, load_ads
+from batchlab.table import ads
+from batchlab.table.ads import fingerprint, load_ads
 
 STAND_IN = Path(__file__).resolve().parents[1] / "data" / "stand_in.csv"
 # Any content can stand for the real one: what counts as real is a parameter.
@@ -24,6 +24,7 @@ PAGES = {
     "/right": RIGHT,
     "/crlf": RIGHT.replace(b"\n", b"\r\n"),
     "/indexed": INDEXED,
+    "/blank-rows": RIGHT.rstrip(b"\n").replace(b"\n", b"\n,,,,\n"),
     "/wrong": WRONG,
     "/broken": b"not a table",
     "/oversize": RIGHT + b"\n" * 2_000_000,
@@ -100,7 +101,7 @@ def places(tmp_path, monkeypatch, expected):
 
     def make(urls, **changes):
         settings = {"data": folder, "cache": tmp_path / "cache", "expected": expected, "budget": BUDGET}
-        return data._Places(urls=urls, **{**settings, **changes})
+        return ads._Places(urls=urls, **{**settings, **changes})
 
     return make
 
@@ -108,7 +109,7 @@ def places(tmp_path, monkeypatch, expected):
 def load(places, capsys):
     """Load; return the table and the time that it took, having checked that one line was printed."""
     start = time.perf_counter()
-    frame = data._load(None, places)
+    frame = ads._load(None, places)
     seconds = time.perf_counter() - start
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -124,7 +125,7 @@ def assert_stand_in(places, frame):
     assert kept <= {"stand_in.csv", "download-failed"}
 
 
-@pytest.mark.parametrize("path", ["/right", "/crlf", "/indexed"])
+@pytest.mark.parametrize("path", ["/right", "/crlf", "/indexed", "/blank-rows"])
 def test_right_content_is_taken_and_kept(path, server, places, capsys):
     here = places(server.urls(path), budget=5)
     frame, _ = load(here, capsys)
@@ -147,7 +148,7 @@ def test_anything_else_is_refused_and_not_kept(path, server, places, capsys):
 
 
 def test_oversize_would_be_right_otherwise(server, places, capsys, monkeypatch):
-    monkeypatch.setattr(data, "_MAX_DOWNLOAD_BYTES", 10_000_000)
+    monkeypatch.setattr(ads, "_MAX_DOWNLOAD_BYTES", 10_000_000)
     frame, _ = load(places(server.urls("/oversize"), budget=5), capsys)
     assert frame.attrs["canonical"] is True
 
@@ -295,16 +296,16 @@ def test_nowhere_to_keep_the_table(server, places, tmp_path, capsys):
 
 def test_cache_folder_is_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / name)
-    assert data._Places().cache_folder() == tmp_path / "batch-size-lab"
+    assert ads._Places().cache_folder() == tmp_path / "batch-size-lab"
 
 
 def test_addresses_are_pinned_to_commits():
-    assert len(data.URLS) == 4
-    for url in data.URLS:
+    assert len(ads.URLS) == 4
+    for url in ads.URLS:
         server, _, rest = url.removeprefix("https://").partition("/")
         assert server == "raw.githubusercontent.com"
         commit = rest.split("/")[2]
         assert len(commit) == 40
         assert set(commit) <= set("0123456789abcdef")
         assert url.endswith("/" + NAME)
-    assert data._Places().budget <= 5
+    assert ads._Places().budget <= 5

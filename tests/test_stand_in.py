@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from batchlab.data import CANONICAL_FINGERPRINT, fingerprint, load_ads
+from batchlab.table.ads import CANONICAL_FINGERPRINT, fingerprint, load_ads
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "data"

@@ -9,7 +9,7 @@ _ROOMS = {
     "fit": "batchlab.training",
     "fit_seeds": "batchlab.training",
     "draw_weights": "batchlab.training",
-    "DataError": "batchlab.data",
+    "DataError": "batchlab.table.schema",
 }
 
 __all__ = ["DataError", "draw_weights", "fit", "fit_seeds"]

@@ -2,5 +2,6 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).resolve().parents[1]  # where Python finds the packages
+ROOT = SOURCE.parent
 DATA = ROOT / "data"

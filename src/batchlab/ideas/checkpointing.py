@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -21,8 +20,8 @@ import pandas as pd
 import psutil
 
 from batchlab.checks import whole_number
+from batchlab.paths import SOURCE
 
-_SOURCE = Path(__file__).resolve().parents[2]
 _MEBIBYTE = 2**20
 _STEP_SIZE = 1e-3
 _SHAPE = ("depth", "units", "batch_size", "segment")
@@ -174,7 +173,7 @@ def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats:
 def _started(shapes: list[dict[str, int]]) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "batchlab.ideas.checkpointing", json.dumps(shapes)],
-        env=os.environ | {"PYTHONPATH": str(_SOURCE), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"PYTHONPATH": str(SOURCE), "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.preprocessing import StandardScaler
 
-from batchlab.data import FEATURES, TARGET, DataError
+from batchlab.table.ads import FEATURES, TARGET
+from batchlab.table.schema import DataError
 
 
 def scale_features(df: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from batchlab import data
-from batchlab.data import CANONICAL_FINGERPRINT, COLUMNS, DataError, fingerprint, load_ads
+from batchlab.table import ads
+from batchlab.table.ads import CANONICAL_FINGERPRINT, COLUMNS, fingerprint, load_ads
+from batchlab.table.schema import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = ROOT / "data" / "stand_in.csv"
@@ -63,6 +64,10 @@ VARIANTS = {
     "spaces around names and cells": column_changed(lambda c: [f"  {x} " for x in c]),
     "quoted cells": column_changed(lambda c: [f'"{x}"' for x in c]),
     "quoted cells after a space": column_changed(lambda c: [c[0], *(f' "{x}"' for x in c[1:])]),
+    "blank rows of commas": TEXT.replace("\n", "\n,,,,\n"),
+    "blank rows of commas first": ",,,,\n , ,,,\n" + TEXT,
+    "blank rows of commas and quotes": TEXT.replace("\n", '\n"", ,"","",\n'),
+    "4.6e1 for 46": column_changed(lambda c: [*c[:2], *(x if x.isalpha() else f"+{x}0e-1" for x in c[2:])]),
     "a line end inside a cell": column_changed(lambda c: [*c, "Note" if c[0] == "User ID" else '"a\nb"']),
 }
 
@@ -102,9 +107,9 @@ def test_absent_columns_are_not_invented(kept, columns, tmp_path):
 def test_long_table_in_reasonable_time(tmp_path):
     file = tmp_path / "long.csv"
     file.write_text(HEADER + "\n" + "\n".join(LINES[1:] * 500) + "\n")
-    start = time.perf_counter()
+    start = time.process_time()  # of the processor: waiting for other programs does not count
     assert len(load_ads(file)) == 200_000
-    assert time.perf_counter() - start < 12  # 1.1 s where this was written, so a million take 6 s
+    assert time.process_time() - start < 12  # 1.1 s where this was written, so a million take 6 s
 
 
 # --- refusals: bytes, then fragments of the message -----------------------------------------------------
@@ -129,7 +134,10 @@ REFUSALS = {
     "missing gender": (cell(3, "Gender", ""), "row 3, column Gender: '' is missing"),
     "missing user id": (cell(3, "User ID", "null"), "row 3, column User ID: 'null' is missing"),
     "missing target": (cell(400, "Purchased", ""), "row 400, column Purchased: '' is missing"),
-    "row of commas": (table((9, ",,,,")), "row 9, column User ID: '' is missing"),
+    "row with one cell": (table((9, ",,,,1")), "row 9, column User ID: '' is missing"),
+    "after rows of commas": (cell(7, AGE, "x").replace("\n", "\n,,,,\n", 3), "row 10, column Age: 'x' is not a number"),
+    "header after rows of commas": (",,,,\n\n" + TEXT.replace("Age", "Years"), "row 3: no column Age; found"),
+    "tabs after rows of commas": (",,\n" + TEXT.replace(",", "\t"), "row 2: fields are separated by tabs", "commas"),
     "word for a number": (cell(2, AGE, "forty"), "row 2, column Age: 'forty' is not a number", "whole number"),
     "thousands separator": (cell(5, SALARY, '"15,000"'), "row 5, column EstimatedSalary: '15,000' is not"),
     "true for a number": (cell(5, AGE, "True"), "row 5, column Age: 'True' is not a number"),
@@ -137,8 +145,24 @@ REFUSALS = {
     "negative": (cell(12, SALARY, "-15000"), "row 12, column EstimatedSalary: '-15000' is negative"),
     "infinite": (cell(12, SALARY, "inf"), "row 12, column EstimatedSalary: 'inf' is infinite"),
     "minus infinite": (cell(12, AGE, "-Infinity"), "row 12, column Age: '-Infinity' is infinite"),
-    # pandas 2 finds no number here, pandas 3 an infinite one
-    "beyond a float": (cell(12, AGE, "1e999"), "row 12, column Age: '1e999' is "),
+    "beyond a float": (cell(12, AGE, "1e999"), "row 12, column Age: '1e999' is implausibly large"),
+    "beyond a decimal": (cell(12, AGE, "1e9" + "9" * 30), "row 12, column Age: '1e9", "is implausibly large"),
+    "a float's 0": (cell(12, AGE, "1e-400"), "row 12, column Age: '1e-400' is not a whole number"),
+    "a decimal's 0": (cell(12, AGE, "1e-9" + "9" * 30), "row 12, column Age: '1e-9", "is not a whole number"),
+    "a float's 19": (
+        cell(12, AGE, "18.99999999999999999999"),
+        "row 12, column Age: '18.99999999999999999999' is not a whole number",
+    ),
+    "a float's -0": (cell(12, AGE, "-1e-400"), "row 12, column Age: '-1e-400' is negative"),
+    "a float's 1": (cell(12, "Purchased", "0.99999999999999999999"), "row 12, column Purchased", "is neither 0 nor 1"),
+    "a million digits": (
+        cell(12, SALARY, "9" * 100_000),
+        "row 12, column EstimatedSalary: '999",
+        "is implausibly large",
+    ),
+    "a binary number": (cell(12, AGE, "0b11"), "row 12, column Age: '0b11' is not a number"),
+    "an underscore": (cell(12, AGE, "4_6"), "row 12, column Age: '4_6' is not a number"),
+    "digits of another script": (cell(12, AGE, "\u0664\u0666"), "row 12, column Age: ", "is not a number"),
     "beyond int64": (cell(12, SALARY, "9" * 19), "row 12, column EstimatedSalary: '9999999999999999999' is impl"),
     "far beyond int64": (cell(12, "User ID", "9" * 30), "row 12, column User ID", "implausibly large"),
     "2 to the 53": (cell(12, "User ID", str(2**53)), "row 12, column User ID", "implausibly large"),
@@ -285,6 +309,49 @@ def test_data_error_is_a_value_error_and_survives_pickling():
     assert str(error) == "a.csv: b. Mend: c."
 
 
+# --- the spellings of the pinned copies --------------------------------------------------------------------
+
+
+def as_r_writes_it(frame):
+    """A quoted row number counted from 1, the target in quotes, no user and no gender."""
+    rows = frame[["Age", "EstimatedSalary", "Purchased"]].itertuples()
+    lines = ['"","Age","EstimatedSalary","Purchased"', *(f'"{i + 1}",{a},{s},"{p}"' for i, a, s, p in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def plain(frame):
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+SPELLINGS = {
+    "Gau25": as_r_writes_it,
+    # That copy was not at hand when this was written: the spellings that public copies have otherwise.
+    "balajich": lambda frame: plain(frame).replace("\n", "\r\n"),
+    "balajich, decimals": lambda frame: plain(frame.astype({"Age": float, "EstimatedSalary": float})),
+    "ahmedyehia-Git": lambda frame: plain(frame).rstrip("\n").replace("\n", "\n,,,,\n"),
+    "dhirpanchal": lambda frame: frame.to_csv(lineterminator="\n"),
+}
+
+
+def test_each_pinned_address_has_its_spelling_here():
+    owners = [url.removeprefix("https://raw.githubusercontent.com/").split("/")[0] for url in ads.URLS]
+    assert owners == list(dict.fromkeys(name.partition(",")[0] for name in SPELLINGS))
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_a_pinned_copy_is_the_real_table_in_its_own_spelling(spell, real_path, tmp_path):
+    file = tmp_path / "copy.csv"
+    file.write_bytes(spell(load_ads(real_path)).encode())
+    assert fingerprint(load_ads(file)) == CANONICAL_FINGERPRINT
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_a_pinned_copys_spelling_is_read_without_the_real_table_too(spell, tmp_path):
+    file = tmp_path / "copy.csv"
+    file.write_bytes(spell(load_ads(STAND_IN)).encode())
+    assert fingerprint(load_ads(file)) == fingerprint(load_ads(STAND_IN))
+
+
 # --- fingerprint ------------------------------------------------------------------------------------------
 
 
@@ -322,42 +389,42 @@ def shorter(path, rows):
 def places(tmp_path):
     """A data folder with a stand-in of its own, and no network."""
     shorter(tmp_path / "data" / "stand_in.csv", 20)
-    return data._Places(data=tmp_path / "data", cache=tmp_path / "cache", urls=())
+    return ads._Places(data=tmp_path / "data", cache=tmp_path / "cache", urls=())
 
 
 def test_order_of_search(places, tmp_path, monkeypatch, capsys):
-    assert len(data._load(None, places)) == 20
+    assert len(ads._load(None, places)) == 20
     cached = shorter(places.cache / "Social_Network_Ads.csv", 30)
-    trusting = data._Places(places.data, places.cache, (), expected=fingerprint(load_ads(cached)))
-    assert len(data._load(None, places)) == 20  # a copy in the cache counts only as the real table
-    assert len(data._load(None, trusting)) == 30
+    trusting = ads._Places(places.data, places.cache, (), expected=fingerprint(load_ads(cached)))
+    assert len(ads._load(None, places)) == 20  # a copy in the cache counts only as the real table
+    assert len(ads._load(None, trusting)) == 30
     shorter(places.data / "Social_Network_Ads.csv", 40)
-    assert len(data._load(None, trusting)) == 40
+    assert len(ads._load(None, trusting)) == 40
     monkeypatch.setenv("ADS_CSV", str(shorter(tmp_path / "named.csv", 50)))
-    assert len(data._load(None, trusting)) == 50
-    assert len(data._load(shorter(tmp_path / "given.csv", 60), trusting)) == 60
+    assert len(ads._load(None, trusting)) == 50
+    assert len(ads._load(shorter(tmp_path / "given.csv", 60), trusting)) == 60
     monkeypatch.setenv("ADS_CSV", "")
-    assert len(data._load(None, trusting)) == 40
+    assert len(ads._load(None, trusting)) == 40
 
 
 def test_broken_copy_in_the_cache_is_passed_over(places):
     places.cache.mkdir()
     (places.cache / "Social_Network_Ads.csv").write_text("broken")
-    assert len(data._load(None, places)) == 20
+    assert len(ads._load(None, places)) == 20
 
 
 def test_chosen_file_is_never_replaced_silently(places, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"absent\.csv \(given path\): there is no such file\. Mend: "):
-        data._load(tmp_path / "absent.csv", places)
+        ads._load(tmp_path / "absent.csv", places)
     with pytest.raises(DataError, match="is a directory"):
-        data._load("", places)
+        ads._load("", places)
     monkeypatch.setenv("ADS_CSV", str(tmp_path / "absent.csv"))
     with pytest.raises(DataError, match=r"absent\.csv \(file named by ADS_CSV\): there is no such file\. Mend: "):
-        data._load(None, places)
+        ads._load(None, places)
     monkeypatch.delenv("ADS_CSV")
     (places.data / "Social_Network_Ads.csv").write_text("broken")
     with pytest.raises(DataError, match=r"^data/Social_Network_Ads\.csv, row 1: no column Age"):
-        data._load(None, places)
+        ads._load(None, places)
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
@@ -368,11 +435,11 @@ def test_home_is_expanded(tmp_path, monkeypatch):
 
 
 def test_notice_and_attributes_of_the_stand_in(tmp_path, capsys):
-    places = data._Places(cache=tmp_path / "cache", data=STAND_IN.parent, urls=(), expected="nothing")
+    places = ads._Places(cache=tmp_path / "cache", data=STAND_IN.parent, urls=(), expected="nothing")
     if (STAND_IN.parent / "Social_Network_Ads.csv").exists():
         (tmp_path / "stand_in.csv").write_text(TEXT)
-        places = data._Places(cache=tmp_path / "cache", data=tmp_path, urls=(), expected="nothing")
-    frame = data._load(None, places)
+        places = ads._Places(cache=tmp_path / "cache", data=tmp_path, urls=(), expected="nothing")
+    frame = ads._load(None, places)
     assert capsys.readouterr() == (STAND_IN_NOTICE, "")
     assert frame.attrs == {"source": "the synthetic stand-in", "canonical": False}
 
@@ -390,12 +457,12 @@ def test_notice_and_attributes_of_another_table(tmp_path, capsys):
 def test_real_table_has_one_notice_wherever_it_came_from(places, tmp_path, monkeypatch, capsys):
     # Any content can stand for the real one: what counts as real is a parameter.
     expected = fingerprint(load_ads(STAND_IN))
-    places = data._Places(places.data, places.cache, (), expected)
+    places = ads._Places(places.data, places.cache, (), expected)
     capsys.readouterr()
     sources = []
 
     def load(path=None):
-        frame = data._load(path, places)
+        frame = ads._load(path, places)
         assert capsys.readouterr() == (REAL_NOTICE, "")
         assert frame.attrs["canonical"] is True
         sources.append(frame.attrs["source"])
@@ -426,6 +493,6 @@ def test_real_table_is_recognised(real_path, capsys):
 
 def test_small_table_loads_at_once():
     load_ads(STAND_IN)
-    start = time.perf_counter()
+    start = time.process_time()  # of the processor: waiting for other programs does not count
     load_ads(STAND_IN)
-    assert time.perf_counter() - start < 0.5  # 6 ms where this was written
+    assert time.process_time() - start < 0.5  # 6 ms where this was written
