@@ -62,6 +62,16 @@ def test_runs_in_name_order_and_prints_the_tagged_tables(folder):
     assert (folder / "in" / "03_c.ipynb").read_bytes() == before
 
 
+def test_the_table_behind_the_figures_is_named_once_above_them(folder):
+    line = "Data: the synthetic stand-in, 400 rows. Figures differ from the documented ones."
+    for stem in ("01_a", "02_b"):
+        write(folder, stem, f"print({line!r})\n{{'documented': 0.5813}}", tags=["documented-against-measured"])
+    write(folder, "03_c", "print('Data: of a notebook without such a table')")
+    _, _, rest = run(folder).stdout.partition("\nDocumented against measured\n")
+    assert rest.startswith(f"{line}\n\n01_a\n")
+    assert rest.count("Data: ") == 1
+
+
 def test_the_start_of_a_notebook_is_seen_while_it_runs(folder):
     write(folder, "01_slow", "import time; time.sleep(60)")
     process = subprocess.Popen(COMMAND, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

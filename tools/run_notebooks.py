@@ -58,6 +58,7 @@ def _run_all(paths: list[Path], output: Path) -> int:
     output.mkdir(parents=True, exist_ok=True)
     copies: list[Path] = []
     tables: dict[str, list[str]] = {}
+    sources: dict[str, None] = {}  # in the order of their first appearance
     failures: dict[str, str] = {}
     for number, path in enumerate(paths, start=1):
         print(f"[{number}/{len(paths)}] {path.stem} ... ", end="", flush=True)
@@ -75,9 +76,12 @@ def _run_all(paths: list[Path], output: Path) -> int:
             nbformat.write(notebook, copy)
             copies.append(copy)
             tables[path.stem] = _tables(notebook)
+            sources |= dict.fromkeys(_sources(notebook) if tables[path.stem] else ())
         print(f"{time.perf_counter() - start:.1f} s{', failed' * (path.stem in failures)}", flush=True)
 
     print("\nDocumented against measured")
+    for source in sources:  # which table the figures come from: on another one they differ, and nothing has failed
+        print(source)
     for stem, texts in tables.items():
         for text in texts:
             print(f"\n{stem}\n{text}")
@@ -145,6 +149,18 @@ def _tables(notebook: NotebookNode) -> list[str]:
         if TABLE_TAG in cell.metadata.get("tags", [])
         for output in cell.get("outputs", [])
         if "text/plain" in output.get("data", {})
+    ]
+
+
+def _sources(notebook: NotebookNode) -> list[str]:
+    """The lines in which the notebook says which table it works on."""
+    return [
+        line
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream" and output.name == "stdout"
+        for line in output.text.splitlines()
+        if line.startswith("Data: ")
     ]
 
 
