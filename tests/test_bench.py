@@ -114,21 +114,31 @@ def test_ratios_are_formed_within_rounds():
         cell("C loop", 0.2, 0.5, 0.5),
         cell("fit_seeds, S = 128", 0.1, 0.6, 0.4, cpu=[0.2, 0.6, 0.8]),
     ]
-    found = [target.record() for target in bench.targets(cells, [5.0, 7.0])]
-    assert [(target["met"], round(target["median"], 6)) for target in found] == [
-        (True, 600),
+    found = [target.record() for target in bench.targets(cells, [4.0, 5.0])]
+    assert [(target["met"], target["samples"] and round(target["median"], 6)) for target in found] == [
+        (False, 600),  # in two rounds of three
         (True, 5),
-        (True, 0.8),
+        (False, 0.8),
         (False, 1.2),
-        (True, 6),
+        (None, []),  # no cells of batch size 32 and 250
+        (None, []),
+        (True, 4.5),
     ]
+    assert [target["rounds_reached"] for target in found] == [2, 3, 1, 1, 0, 0, 2]
     assert [round(value, 6) for value in found[1]["samples"]] == [5, 4, 6]
     assert (found[0]["min"], found[0]["max"]) == (pytest.approx(300), pytest.approx(600))
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed():
     met = [target.met for target in bench.targets([cell("model.fit", 400), cell("fit", 1)], [9.0])]
-    assert met == [False, None, None, None, False]
+    assert met == [False, None, None, None, None, None, False]
+
+
+def test_a_target_is_met_in_four_rounds_of_five():
+    assert bench.Target("", 1, False, [0.5, 0.5, 0.5, 0.5, 2.0]).met is True
+    assert bench.Target("", 1, False, [0.5, 0.5, 0.5, 2.0, 2.0]).met is False
+    assert bench.Target("", 1, True, [2.0, 2.0, 2.0, 2.0, 0.5]).met is True
+    assert bench.Target("", 1, True, [2.0, 2.0, 2.0, 0.5, 0.5]).met is False
 
 
 def test_a_sample_lasts_long_enough_and_its_steps_are_counted():
