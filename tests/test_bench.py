@@ -197,7 +197,8 @@ def test_quick_measures_everybody(quick):
     assert results["first_curve"]["stages"][0]["curve drawn"] < results["first_curve"]["seconds"]["median"]
     for target in results["targets"]:
         needs_c = "C loop" in target["name"]
-        assert target["met"] in ([None] if needs_c and not HAS_COMPILER else [True, False])
+        is_measured = "batch size 32" not in target["name"] and "batch size 250" not in target["name"]  # in quick mode
+        assert target["met"] in ([True, False] if is_measured and (HAS_COMPILER or not needs_c) else [None])
         assert target["name"] in shown
 
 
@@ -222,4 +223,4 @@ def test_the_table_says_who_was_absent(quick):
             target.update(samples=[], met=None)
     shown = bench.report(results)
     assert any("C loop" in line and "no C compiler found" in line for line in shown.splitlines())
-    assert shown.count("not measured") == 3
+    assert shown.count("not measured") == len(results["targets"]) - 2
