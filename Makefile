@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: run test test-colab bench lab lint lock colab
+.PHONY: run test test-colab reference bench lab lint lock colab
 
 run: .venv/installed  ## execute every notebook into build/notebooks and print documented against measured
 	$(PY) tools/run_notebooks.py
@@ -14,6 +14,9 @@ test-colab: .venv-colab/installed  ## what rests on Keras, TensorFlow or drawing
 	.venv-colab/bin/python -m pytest -n 2 --dist loadfile tests/test_fit.py tests/test_fit_seeds.py tests/test_helpers.py \
 		tests/test_descent.py tests/test_autodiff.py tests/test_checkpointing.py tests/test_style.py tests/test_graphs.py \
 		tests/test_keras_internals.py tests/test_cache.py tests/test_resume.py tests/test_xla.py
+
+reference: .venv/installed  ## plain Keras from 40 seeds anew, for the test of distributions
+	$(PY) tools/keras_reference.py
 
 bench: .venv/installed  ## plain Keras, ours and others side by side, into build/
 	$(PY) benchmarks/bench.py
