@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+# What takes longest begins first, so that no worker is left alone with it at the end.
+FIRST = ("test_notebooks_on_stand_in.py", "test_fit.py", "08_memoization.ipynb", "test_fit_memory.py")
 PROGRAMS = pytest.StashKey[str]()
 TABLE = pytest.StashKey[Path | None]()
 REAL_TABLES = ("../shared/data/Social_Network_Ads.csv", "data/Social_Network_Ads.csv")
@@ -28,6 +30,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if not (config.option.nbval or config.option.nbval_lax):
         config.option.nbval = real is not None
         config.option.nbval_lax = real is None
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker, for their kernel, their fixtures and the programs that they compile.
+
+    Tests that name a group of their own are spread. Workers take the groups in the order in which they stand here.
+    """
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(FIRST)))
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
