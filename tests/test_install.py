@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 USE = """
 import sys
 from batchlab import DataError, fit, fit_seeds
-import batchlab, batchlab.data, batchlab.training
+import batchlab, batchlab.data, batchlab.paths, batchlab.training
 assert batchlab.__file__.startswith(sys.argv[1]), batchlab.__file__
 assert DataError is batchlab.data.DataError and issubclass(DataError, ValueError)
 assert fit is batchlab.training.fit and fit_seeds is batchlab.training.fit_seeds
@@ -40,6 +40,12 @@ except ValueError as error:
     assert "39" in str(error) and "40" in str(error), error
 else:
     raise AssertionError("arrays of two lengths were taken")
+try:
+    batchlab.paths.in_clone("data/claims.json")
+except FileNotFoundError as error:
+    assert str(error).startswith("data/claims.json is not there: it comes with a clone"), error
+else:
+    raise AssertionError("an installed batchlab has no claims")
 print(*sorted(sys.modules))
 """
 

@@ -427,6 +427,12 @@ def test_chosen_file_is_never_replaced_silently(places, tmp_path, monkeypatch):
         ads._load(None, places)
 
 
+def test_without_a_clone_there_is_no_stand_in(places):
+    (places.data / "stand_in.csv").unlink()
+    with pytest.raises(DataError, match=r"no table was found.* comes with a clone.*Mend: give the path of a table\."):
+        ads._load(None, places)
+
+
 def test_home_is_expanded(tmp_path, monkeypatch):
     shorter(tmp_path / "mine.csv", 30)
     monkeypatch.setenv("HOME", str(tmp_path))

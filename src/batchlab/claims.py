@@ -8,16 +8,15 @@ from typing import Literal
 
 import pandas as pd
 
-from batchlab.paths import DATA
+from batchlab.paths import in_clone
 from batchlab.statistics import band
 
 _OUTCOMES = ("holds", "holds only if", "does not hold here")
-_DOCUMENTED, _CLAIMS = DATA / "documented_runs.json", DATA / "claims.json"
 
 
 def documented_runs() -> dict:
     """Return the documented figures, as `data/documented_runs.json` holds them."""
-    return json.loads(_DOCUMENTED.read_text(encoding="utf-8"))
+    return json.loads(in_clone("data/documented_runs.json").read_text(encoding="utf-8"))
 
 
 def compare_with_documented(frame: pd.DataFrame, batch_size: int) -> pd.DataFrame:
@@ -69,7 +68,7 @@ def verdict(claim: str, outcome: Literal["holds", "holds only if", "does not hol
     """
     from IPython.display import display  # only notebooks need it
 
-    claims = json.loads(_CLAIMS.read_text(encoding="utf-8"))
+    claims = json.loads(in_clone("data/claims.json").read_text(encoding="utf-8"))
     if claim not in claims:
         raise ValueError(f"verdict: there is no claim {claim!r}; data/claims.json holds {', '.join(claims)}.")
     if outcome not in _OUTCOMES:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batchlab import xla
-from batchlab.paths import ROOT
+from batchlab.paths import in_clone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def report() -> pd.DataFrame:
     lines = _requirement_lines()
     asked = {name: lines[name].removeprefix(name) for name in PACKAGES.values()}
     here = {name: _installed_version(name) for name in asked}
-    with (ROOT / "pyproject.toml").open("rb") as file:
+    with in_clone("pyproject.toml").open("rb") as file:
         asked["Python"] = tomllib.load(file)["project"]["requires-python"]
     here["Python"] = platform.python_version()
 
@@ -108,7 +108,7 @@ def _install_missing() -> None:
 def _requirement_lines() -> dict[str, str]:
     """The lines of requirements.txt by package name, those of requirements-train.txt among them."""
     files = ("requirements-train.txt", "requirements.txt")
-    text = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+    text = "\n".join(in_clone(file).read_text(encoding="utf-8") for file in files)
     return {
         line[0]: line[0] + line[1] for line in re.findall(r"^(\w[\w.-]*)([^#\n]*?)\s*(?:#.*)?$", text, re.MULTILINE)
     }

@@ -212,6 +212,9 @@ def _find(path: str | os.PathLike[str] | None, places: _Places) -> tuple[pd.Data
     content = _fetch_and_keep(places)
     if content is not None:
         return _parse(content, _NAME), _NAME, "downloaded"
+    if not (places.data / _STAND_IN).exists():
+        problem = "no table was found, and the stand-in is not there: it comes with a clone of the repository"
+        raise complaint(f"data/{_STAND_IN}", problem, "give the path of a table")
     return (
         _parse(read(places.data / _STAND_IN, f"data/{_STAND_IN}"), _STAND_IN),
         _STAND_IN,
