@@ -32,17 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.nbval_lax = real is None
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, for their kernel, their fixtures and the programs that they compile.
-
-    Tests that name a group of their own are spread. Workers take the groups in the order in which they stand here.
-    """
+    """Put the files that take longest first: with --no-loadscope-reorder, workers take the files in this order."""
     place = {name: number for number, name in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(FIRST)))
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -20,10 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-# Each in a group of its own, so that they are spread over the workers.
-@pytest.mark.parametrize(
-    "stem", [pytest.param(path.stem, marks=pytest.mark.xdist_group(f"{path.stem} on stand-in")) for path in NOTEBOOKS]
-)
+@pytest.mark.parametrize("stem", [path.stem for path in NOTEBOOKS])
 def test_a_notebook_runs_and_prints_its_documented_figures(stem, tmp_path):
     command = [sys.executable, "tools/run_notebooks.py", "--output", str(tmp_path), stem]
     environment = os.environ | {"ADS_CSV": str(STAND_IN)}
