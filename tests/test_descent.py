@@ -18,6 +18,7 @@ from batchlab.ideas.descent import (
     gradient_variance,
     minimise,
     observed_limit,
+    rmsprop_step,
     schedule,
     stable_step_size,
     stationary_covariance,
@@ -379,3 +380,26 @@ def test_the_prediction_solves_its_equation():
     for bad in (np.eye(3), np.full((2, 2), np.nan)):
         with pytest.raises(ValueError, match="`noise` must be finite numbers of shape"):
             stationary_covariance(hessian, bad, 0.1, 4)
+
+
+# --- RMSprop -----------------------------------------------------------------------------------------
+
+
+def test_the_rmsprop_step_is_that_of_keras():
+    gradients = np.random.default_rng(0).normal(size=(10, 3, 2))
+    weights, mean_square = np.ones((3, 2)), np.zeros((3, 2))
+    variable = keras.Variable(weights, dtype="float64")
+    optimizer = keras.optimizers.RMSprop(0.01)
+    for gradient in gradients:
+        weights, mean_square = rmsprop_step(weights, gradient, mean_square, step_size=0.01)
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    # Keras keeps its learning rate in float32, 0.01 to eight digits.
+    np.testing.assert_allclose(weights, variable.numpy(), atol=1e-7)
+    assert np.abs(weights - 1).max() > 0.02
+
+
+def test_the_rmsprop_step_wants_one_shape_and_a_step_size():
+    with pytest.raises(ValueError, match=r"the shapes \(2,\), \(3,\) and \(2,\)"):
+        rmsprop_step(np.ones(2), np.ones(3), np.zeros(2))
+    with pytest.raises(ValueError, match="`step_size` is 0"):
+        rmsprop_step(np.ones(2), np.ones(2), np.zeros(2), step_size=0)

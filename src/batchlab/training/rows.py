@@ -1,4 +1,4 @@
-"""What `fit` and `fit_seeds` accept: arrays checked, converted and split before anything is compiled."""
+"""What `fit` and `fit_seeds` accept, arrays checked, converted and split, and the shuffles of their rows."""
 
 from __future__ import annotations
 

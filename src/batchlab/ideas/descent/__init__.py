@@ -13,7 +13,15 @@ from batchlab.ideas.descent.losses import (
     stable_step_size,
 )
 from batchlab.ideas.descent.noise import gradient_variance, stationary_covariance
-from batchlab.ideas.descent.paths import Order, basin, descend, observed_limit, schedule, updates_per_epoch
+from batchlab.ideas.descent.paths import (
+    Order,
+    basin,
+    descend,
+    observed_limit,
+    rmsprop_step,
+    schedule,
+    updates_per_epoch,
+)
 from batchlab.statistics import power_law
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "minimise",
     "observed_limit",
     "power_law",
+    "rmsprop_step",
     "schedule",
     "stable_step_size",
     "stationary_covariance",

@@ -16,6 +16,7 @@ Order: TypeAlias = Literal["shuffled", "table", "with replacement"]
 
 _ORDERS = ("shuffled", "table", "with replacement")
 _FINE = 1.0001  # ratio of the two step sizes between which the observed limit lies in the end
+_MEMORY, _EPSILON = 0.9, 1e-7  # of RMSprop, as Keras sets them
 
 
 def updates_per_epoch(rows: int, batch_size: int) -> int:
@@ -92,6 +93,35 @@ def descend(
             w = w - step_size * loss.gradient(w, next(batches))
             paths[:, update] = w
     return paths
+
+
+def rmsprop_step(
+    w: np.ndarray, gradient: np.ndarray, mean_square: np.ndarray, *, step_size: float = 0.001
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make one update of RMSprop (Tieleman & Hinton 2012), Keras's default optimizer, with Keras's constants.
+
+    v <- 0.9 v + 0.1 g^2, then w <- w - step_size * g / sqrt(v + 1e-7): each parameter's step is divided by the root of
+    a running mean of its squared derivative.
+
+    Args:
+        w: The weights, of any shape.
+        gradient: g, of the same shape.
+        mean_square: v, of the same shape; zeros before the first update.
+        step_size: The learning rate, about how far a parameter moves in one update, in units of w.
+
+    Returns:
+        The new weights and the new v.
+
+    Raises:
+        TypeError: The step size is no number.
+        ValueError: The step size is not above 0 and finite, or the three shapes differ.
+    """
+    if not np.shape(w) == np.shape(gradient) == np.shape(mean_square):
+        shapes = f"{np.shape(w)}, {np.shape(gradient)} and {np.shape(mean_square)}"
+        raise ValueError(f"rmsprop_step: weights, gradient and mean square have the shapes {shapes}; give one shape.")
+    mean_square = _MEMORY * mean_square + (1 - _MEMORY) * gradient**2
+    step_size = positive_number(step_size, "step_size")
+    return w - step_size * gradient / np.sqrt(mean_square + _EPSILON), mean_square
 
 
 def _batches(rows: int, batch_size: int, runs: tuple[int, ...], order: Order, seed: int) -> Iterator[np.ndarray | None]:
