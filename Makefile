@@ -8,12 +8,13 @@ run: .venv/installed  ## execute every notebook into build/notebooks and print d
 	$(PY) tools/run_notebooks.py
 
 test: lint  ## ruff, unit tests, and every notebook under nbval
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PY) tools/run_tests.py
 
 test-colab: .venv-colab/installed  ## what rests on Keras, TensorFlow or drawing, on the versions that Colab has
-	.venv-colab/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/test_fit.py tests/test_fit_seeds.py tests/test_helpers.py \
-		tests/test_descent.py tests/test_autodiff.py tests/test_checkpointing.py tests/test_style.py tests/test_graphs.py \
-		tests/test_keras_internals.py tests/test_cache.py tests/test_resume.py tests/test_xla.py
+	.venv-colab/bin/python tools/run_tests.py tests/test_fit_optimizers.py tests/test_fit_models.py tests/test_fit_state.py \
+		tests/test_fit_contract.py tests/test_fit_seeds.py tests/test_keras_internals.py tests/test_cache.py tests/test_resume.py \
+		tests/test_xla.py tests/test_helpers.py tests/test_descent.py tests/test_autodiff.py tests/test_checkpointing.py \
+		tests/test_style.py tests/test_graphs.py tests/test_curvature.py tests/test_sweep.py
 
 reference: .venv/installed  ## plain Keras from 40 seeds anew, for the test of distributions
 	$(PY) tools/keras_reference.py

@@ -6,13 +6,13 @@ on the committed stand-in, and the assertions in them are what is checked.
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-# What takes longest begins first, so that no worker is left alone with it at the end.
-FIRST = ("test_notebooks_on_stand_in.py", "test_fit.py", "08_memoization.ipynb", "test_fit_memory.py")
+MOST_BYTES = 2 * 2**30  # of a process that tests: what XLA compiled stays there until it ends
 PROGRAMS = pytest.StashKey[str]()
 TABLE = pytest.StashKey[Path | None]()
 REAL_TABLES = ("../shared/data/Social_Network_Ads.csv", "data/Social_Network_Ads.csv")
@@ -20,8 +20,8 @@ REAL_TABLES = ("../shared/data/Social_Network_Ads.csv", "data/Social_Network_Ads
 
 def pytest_configure(config: pytest.Config) -> None:
     """Export the table that kernels will use, and set nbval's mode to match; share compiled programs in this run."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        # Workers and kernels inherit it: what one has compiled the others need not, and no user's cache is touched.
+    if not os.environ.get("TF_XLA_FLAGS"):
+        # Kernels inherit it: what one has compiled the others need not, and no user's cache is touched.
         config.stash[PROGRAMS] = tempfile.mkdtemp(prefix="batchlab-")
         os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={config.stash[PROGRAMS]}"
     os.environ["BATCHLAB_OFFLINE"] = "1"  # kernels inherit it, and ADS_CSV
@@ -32,10 +32,27 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.nbval_lax = real is None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first: with --no-loadscope-reorder, workers take the files in this order."""
-    place = {name: number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(FIRST)))
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where the process has grown beyond its limit."""
+    if peak_bytes() > MOST_BYTES and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much memory the process took."""
+    if peak := peak_bytes():
+        beyond = "" if peak <= MOST_BYTES else f", beyond the limit of {MOST_BYTES / 2**20:.0f}"
+        terminalreporter.write_line(f"peak memory of this process: {peak / 2**20:.0f} MiB{beyond}")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,6 +1,7 @@
 """A run that goes on: after `initial_epoch`, after a backup, and after an error or Ctrl-C in its middle."""
 
 import _thread
+import signal
 import sys
 import threading
 import time
@@ -99,6 +100,8 @@ def pressed_while(call):
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             threading.Timer(0.01, press).start()
 
+    # Where tests run in the background of a shell, the process was started with SIGINT ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     hook, sys.unraisablehook = sys.unraisablehook, press_again
     threading.Timer(1.0, press).start()
     try:
@@ -108,6 +111,7 @@ def pressed_while(call):
             pytest.fail("the run ended before it was interrupted")
     finally:
         sys.unraisablehook = hook
+        signal.signal(signal.SIGINT, handler)
     return time.process_time() - pressed[-1]
 
 

@@ -1,0 +1,90 @@
+"""`fit` equals `keras.Model.fit` for the documented model, over batch sizes and optimizers; see `twins`."""
+
+import pytest
+from keras import optimizers
+from twins import (
+    TRAIN_ROWS,
+    assert_same_figures,
+    assert_same_state,
+    assert_twins,
+    documented,
+    plainly,
+    shared,
+    train,
+    twins,
+)
+
+# --- the documented model: batch sizes and optimizers ------------------------------------------------
+
+MAIN_OPTIMIZERS = {
+    "rmsprop": lambda: optimizers.RMSprop(),
+    "sgd": lambda: optimizers.SGD(0.01),
+    "momentum": lambda: optimizers.SGD(0.01, momentum=0.9),
+    "nesterov": lambda: optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "adam": lambda: optimizers.Adam(),
+    "adamw": lambda: optimizers.AdamW(weight_decay=0.02),
+    "schedule": lambda: optimizers.SGD(optimizers.schedules.ExponentialDecay(0.05, 20, 0.9)),
+    "clipnorm": lambda: optimizers.RMSprop(clipnorm=0.02),
+}
+MAIN_MODELS = {name: shared(lambda make=make: documented(make())) for name, make in MAIN_OPTIMIZERS.items()}
+BATCH_SIZES = {
+    1: ("rmsprop", "sgd"),  # a plain epoch takes 0.3 s, so not all of them
+    7: tuple(MAIN_OPTIMIZERS),
+    32: tuple(MAIN_OPTIMIZERS),
+    250: tuple(MAIN_OPTIMIZERS),
+    TRAIN_ROWS: ("rmsprop", "sgd", "adam"),
+}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "optimizer"), [(size, name) for size, names in BATCH_SIZES.items() for name in names]
+)
+def test_ten_epochs_equal_model_fit(batch_size, optimizer):
+    plain, ours = twins(MAIN_MODELS[optimizer])
+    arguments = {"batch_size": batch_size, "epochs": 10, "validation_split": 0.2}
+    expected = plainly(plain, **arguments)
+    assert_same_figures(train(ours, **arguments), expected)
+    assert_same_state(ours, plain)
+    assert ours.optimizer.iterations.numpy() == 10 * -(-TRAIN_ROWS // batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [7, 400, 1000])
+def test_without_a_validation_part(batch_size):
+    assert_twins(documented, batch_size=batch_size, validation_split=0.0)
+
+
+# --- further optimizers ------------------------------------------------------------------------------
+
+FURTHER_OPTIMIZERS = {
+    "centered rmsprop with momentum": lambda: optimizers.RMSprop(centered=True, momentum=0.5),
+    "amsgrad": lambda: optimizers.Adam(amsgrad=True),
+    "nadam": lambda: optimizers.Nadam(),
+    "adagrad": lambda: optimizers.Adagrad(0.02),
+    "adamax": lambda: optimizers.Adamax(),
+    "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.003),
+    "weight decay": lambda: optimizers.SGD(0.05, weight_decay=0.1),
+    "moving average": lambda: optimizers.SGD(0.1, use_ema=True, ema_momentum=0.8),
+    "moving average that overwrites": lambda: optimizers.SGD(
+        0.1, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=4
+    ),
+}
+# Not elementwise, or with a rhythm of their own: computed right or handed over, never wrong.
+DELICATE_OPTIMIZERS = {
+    "global_clipnorm": lambda: optimizers.SGD(0.1, global_clipnorm=0.05),
+    "lamb": lambda: optimizers.Lamb(),
+    "muon": lambda: optimizers.Muon(0.001),
+    "adafactor": lambda: optimizers.Adafactor(0.01),
+    "lion": lambda: optimizers.Lion(0.0005),
+    "accumulation": lambda: optimizers.SGD(0.2, gradient_accumulation_steps=3),  # 10 steps an epoch: crosses its end
+    "scaled loss": lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1), initial_scale=8, dynamic_growth_steps=7),
+}
+
+
+@pytest.mark.parametrize("optimizer", FURTHER_OPTIMIZERS)
+def test_further_optimizers(optimizer):
+    assert_twins(lambda: documented(FURTHER_OPTIMIZERS[optimizer]()), validation_split=0.0)
+
+
+@pytest.mark.parametrize("optimizer", DELICATE_OPTIMIZERS)
+def test_delicate_optimizers_are_right_or_handed_over(optimizer):
+    assert_twins(lambda: documented(DELICATE_OPTIMIZERS[optimizer]()), may_hand_over=True, validation_split=0.0)

@@ -1,0 +1,50 @@
+"""The runner adds up what its processes found, and fails when one of them does."""
+
+import pytest
+import run_tests
+
+PASSES = "def test_one():\n    pass\n\n\ndef test_two():\n    pass\n"
+FAILS = "def test_wrong():\n    assert 1 == 2\n"
+SKIPS = (
+    "import pytest\n\n\n@pytest.mark.skip(reason='not here')\ndef test_no():\n    pass\n\n\ndef test_yes():\n    pass\n"
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    def go(**files):
+        (tmp_path / "tests").mkdir(exist_ok=True)
+        for name, content in files.items():
+            (tmp_path / "tests" / f"test_{name}.py").write_text(content, encoding="utf-8")
+        monkeypatch.setattr(run_tests, "ALONE", ("tests/test_alone.py",))
+        paths = [f"tests/test_{name}.py" for name in files]
+        return run_tests.main([*paths, "--root", str(tmp_path)]), capfd.readouterr().out
+
+    return go
+
+
+def test_counts_of_all_processes_are_added_up(run):
+    status, out = run(alone=PASSES, other=SKIPS, third=PASSES)
+    assert status == 0
+    assert out.splitlines()[-1] == "5 passed, 0 failed, 1 skipped"
+    assert "--- tests/test_alone.py: " in out and "--- 2 other files: " in out
+
+
+def test_one_failure_is_shown_and_fails_the_whole(run):
+    status, out = run(alone=FAILS, other=PASSES)
+    assert status == 1
+    assert "assert 1 == 2" in out and "Failed: tests/test_alone.py" in out
+    assert out.splitlines()[-1] == "2 passed, 1 failed, 0 skipped"
+
+
+@pytest.mark.parametrize("content", ["", "def test_broken(:\n"])
+def test_files_without_a_test_or_that_cannot_be_read_fail(run, content):
+    status, out = run(alone=PASSES, other=content)
+    assert status == 1 and "Failed: tests/test_other.py" in out
+
+
+def test_every_file_is_run_once_and_those_that_compile_most_alone():
+    paths = [f"tests/{path.name}" for path in run_tests.ROOT.glob("tests/test_*.py")] + ["notebooks"]
+    found = run_tests.groups(paths)
+    assert sorted(path for group in found for path in group) == sorted(paths)
+    assert [[path] for path in run_tests.ALONE] == found[:-1]  # so each of them is there

@@ -1,0 +1,95 @@
+"""Run the tests, two processes at a time, each with files of its own: `make test`.
+
+What XLA has compiled stays in a process until it ends, some 20 MB a model, so the files that compile most have a
+process each. Through a folder on disk they share what they compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+AT_ONCE = 2
+# What takes longest first, so that no process is left alone with it at the end.
+ALONE = (
+    "tests/test_notebooks_on_stand_in.py",
+    "notebooks",
+    "tests/test_fit_optimizers.py",
+    "tests/test_fit_seeds.py",
+    "tests/test_fit_models.py",
+    "tests/test_fit_contract.py",
+    "tests/test_fit_state.py",
+    "tests/test_fit_memory.py",
+    "tests/test_keras_internals.py",
+    "tests/test_sweep.py",
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the tests and add up what came of them.
+
+    Args:
+        arguments: Command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit status: 0 when every process ran tests and none of them failed, 1 otherwise.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("paths", nargs="*", help="test files; all of them, and the notebooks, by default")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where the tests are")
+    options = parser.parse_args(arguments)
+    paths = options.paths or [
+        *sorted(f"tests/{path.name}" for path in options.root.glob("tests/test_*.py")),
+        "notebooks",
+    ]
+
+    counts, failed, start = Counter(), [], time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="batchlab-", ignore_cleanup_errors=True) as programs:
+        environment = os.environ | {"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={programs}"}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            futures = [pool.submit(_run, group, options.root, environment) for group in groups(paths)]
+            for future in as_completed(futures):
+                group, status, output, seconds = future.result()
+                name = group[0] if len(group) == 1 else f"{len(group)} other files"
+                print(f"--- {name}: {seconds:.0f} s\n{output}", flush=True)
+                counts += Counter({word: int(number) for number, word in re.findall(_COUNTED, output)})
+                if status:  # 5 too: a group without a test
+                    failed.append(name)
+    if failed:
+        print(f"Failed: {', '.join(failed)}")
+    print(f"All together took {time.perf_counter() - start:.0f} s.")
+    print(f"{counts['passed']} passed, {counts['failed'] + counts['error']} failed, {counts['skipped']} skipped")
+    return 1 if failed else 0
+
+
+_COUNTED = re.compile(r"(?<=[ =])(\d+) (passed|failed|skipped|error)s?(?=[, ])")
+
+
+def groups(paths: Sequence[str]) -> list[list[str]]:
+    """Put those that need a process of their own first, one each, and the others into one more."""
+    alone = [path for path in ALONE if path in paths]
+    others = [path for path in paths if path not in ALONE]
+    return [*([path] for path in alone), *([others] if others else [])]
+
+
+def _run(group: list[str], root: Path, environment: dict[str, str]) -> tuple[list[str], int, str, float]:
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "pytest", *group]
+    result = subprocess.run(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return group, result.returncode, result.stdout, time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    sys.exit(main())
