@@ -213,3 +213,21 @@ def test_a_verdict_displays_the_claim_the_outcome_and_the_sentence(monkeypatch):
 def test_a_verdict_that_says_nothing_is_refused(claim, outcome, sentence, complaint):
     with pytest.raises(ValueError, match=complaint):
         helpers.verdict(claim, outcome, sentence)
+
+
+def test_an_answer_displays_the_question_and_the_sentence(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    helpers.answer("Q2", "By a factor of 2.")
+    question = "How do learning rate and schedules interact with batch size?"
+    assert shown[0]["text/plain"] == f"Question Q2. {question} Answer. By a factor of 2."
+    assert shown[0]["text/markdown"] == f"> **Question Q2.** *{question}*\n>\n> **Answer.** By a factor of 2."
+
+
+def test_a_claim_is_not_answered_and_a_question_gets_no_verdict():
+    with pytest.raises(ValueError, match=r"answer: there is no question 'E1'; data/claims\.json holds Q1"):
+        helpers.answer("E1", "1 of 1.")
+    with pytest.raises(ValueError, match="verdict: there is no claim 'Q1'"):
+        helpers.verdict("Q1", "holds", "1 of 1.")
+    with pytest.raises(ValueError, match="no measured figure"):
+        helpers.answer("Q1", "Surely.")

@@ -29,10 +29,19 @@ def shown(monkeypatch):
     return displayed
 
 
-def test_each_batch_size_has_a_colour_of_its_own_and_others_are_refused():
-    assert len({style.colour(size) for size in (1, 8, 32, 250, "all")}) == 5
-    with pytest.raises(ValueError, match="No colour stands for batch size 7; there is one for 1, 8, 32, 250, 'all'"):
-        style.colour(7)
+def test_each_batch_size_has_a_colour_of_its_own():
+    sizes = [*(2**power for power in range(9)), 250, 320, 1000, "all"]
+    assert len({style.colour(size) for size in sizes}) == len(sizes)
+    assert (style.colour(1), style.colour(32), style.colour(250)) == ("#D55E00", "#009E73", "#0072B2")
+    # Half way from 8 to 32, by the logarithm: each channel in the middle.
+    ends = [colors.to_rgb(style.colour(size)) for size in (8, 32)]
+    np.testing.assert_allclose(colors.to_rgb(style.colour(16)), np.mean(ends, axis=0), atol=1 / 255)
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError), ("some", TypeError)])
+def test_what_is_no_batch_size_has_no_colour(size, error):
+    with pytest.raises(error, match="`batch_size` is"):
+        style.colour(size)
 
 
 def test_subplots_opens_planes_and_spaces_and_leaves_global_settings_alone():

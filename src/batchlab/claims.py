@@ -1,4 +1,4 @@
-"""What the documentation says: its figures, its claims, and how a verdict on one is shown. Never measures."""
+"""What the documentation says, its figures, claims and questions, and how a verdict is shown. Never measures."""
 
 from __future__ import annotations
 
@@ -66,15 +66,34 @@ def verdict(claim: str, outcome: Literal["holds", "holds only if", "does not hol
     Raises:
         ValueError: There is no claim of this number, the verdict is no such thing, or the sentence holds no figure.
     """
-    from IPython.display import display  # only notebooks need it
-
-    claims = json.loads(in_clone("data/claims.json").read_text(encoding="utf-8"))
-    if claim not in claims:
-        raise ValueError(f"verdict: there is no claim {claim!r}; data/claims.json holds {', '.join(claims)}.")
     if outcome not in _OUTCOMES:
         raise ValueError(f"verdict: {outcome!r} is no verdict; choose among {', '.join(map(repr, _OUTCOMES))}.")
-    if not re.search(r"\d", sentence):
-        raise ValueError(f"verdict: the sentence on {claim} names no measured figure; add it.")
     said = f"{outcome.capitalize()}{'' if outcome == 'holds only if' else '.'}"
-    markdown = f"> **Claim {claim}.** *{claims[claim]}*\n>\n> **{said}** {sentence}"
-    display({"text/markdown": markdown, "text/plain": f"Claim {claim}. {claims[claim]} {said} {sentence}"}, raw=True)
+    _display("Claim", claim, said, sentence)
+
+
+def answer(question: str, sentence: str) -> None:
+    """Display a question that the documentation puts to its readers, and what an experiment answers.
+
+    Args:
+        question: Its number in `data/claims.json`, such as "Q1".
+        sentence: The answer, with measured figures.
+
+    Raises:
+        ValueError: There is no question of this number, or the sentence holds no figure.
+    """
+    _display("Question", question, "Answer.", sentence)
+
+
+def _display(kind: Literal["Claim", "Question"], number: str, said: str, sentence: str) -> None:
+    from IPython.display import display  # only notebooks need it
+
+    texts = json.loads(in_clone("data/claims.json").read_text(encoding="utf-8"))
+    texts = {key: text for key, text in texts.items() if (kind == "Question") == key.startswith("Q")}
+    caller = "verdict" if kind == "Claim" else "answer"
+    if number not in texts:
+        raise ValueError(f"{caller}: there is no {kind.lower()} {number!r}; data/claims.json holds {', '.join(texts)}.")
+    if not re.search(r"\d", sentence):
+        raise ValueError(f"{caller}: the sentence on {number} names no measured figure; add it.")
+    markdown = f"> **{kind} {number}.** *{texts[number]}*\n>\n> **{said}** {sentence}"
+    display({"text/markdown": markdown, "text/plain": f"{kind} {number}. {texts[number]} {said} {sentence}"}, raw=True)

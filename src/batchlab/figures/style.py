@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+
+from batchlab.checks import whole_number
 
 INK = "#222222"
 PAGE = "#FCFCFA"  # an opaque light page keeps dark ink legible in dark mode
 MUTED = "#777777"
 
 # Okabe & Ito (2008), "Color Universal Design": told apart with every common colour blindness.
-_COLOURS = {1: "#D55E00", 8: "#E69F00", 32: "#009E73", 250: "#0072B2", "all": "#CC79A7"}
+_COLOURS = {1: "#D55E00", 8: "#E69F00", 32: "#009E73", 250: "#0072B2", 4096: "#2B1B6B", "all": "#CC79A7"}
 _STYLE = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -36,16 +41,21 @@ _STYLE = {
 def colour(batch_size: int | Literal["all"]) -> str:
     """Return the one colour that stands for a batch size in every figure, as `#rrggbb`.
 
+    A size between two of the palette lies between their colours, by the logarithm of the size.
+
     Args:
         batch_size: Rows an update, or "all" for every row at once, however many there are.
 
     Raises:
-        ValueError: No colour has been given to this batch size.
+        TypeError: The batch size is neither "all" nor a whole number.
+        ValueError: It is below 1.
     """
-    if batch_size not in _COLOURS:
-        known = ", ".join(map(repr, _COLOURS))
-        raise ValueError(f"No colour stands for batch size {batch_size!r}; there is one for {known}.")
-    return _COLOURS[batch_size]
+    if batch_size in _COLOURS:
+        return _COLOURS[batch_size]
+    wanted = math.log(whole_number(batch_size, "batch_size", 1))
+    sizes = [size for size in _COLOURS if size != "all"]
+    channels = zip(*(to_rgb(_COLOURS[size]) for size in sizes), strict=True)
+    return to_hex([np.interp(wanted, np.log(sizes), channel) for channel in channels]).upper()
 
 
 def subplots(
