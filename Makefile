@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: run test test-colab reference bench lab lint lock colab
+.PHONY: run test test-colab reference bench sweep cluster lab lint lock colab
 
 run: .venv/installed  ## execute every notebook into build/notebooks and print documented against measured
 	$(PY) tools/run_notebooks.py
@@ -22,6 +22,12 @@ reference: .venv/installed  ## plain Keras from 40 seeds anew, for the test of d
 bench: .venv/installed  ## plain Keras, ours and others side by side, into build/
 	$(PY) benchmarks/bench.py
 
+sweep: .venv/installed  ## the runs behind the comparison notebooks, 200,000 and more, into data/sweep; resumable
+	$(PY) tools/sweep.py
+
+cluster: .venv/installed  ## a sweep on a Dask scheduler and two workers, all on this machine
+	$(PY) tools/cluster_sweep.py
+
 lint: .venv/installed  ## ruff, on code and notebooks
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
@@ -40,7 +46,7 @@ lock:  ## resolve requirements.lock anew for Python 3.11 to 3.13 (needs uv)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-.venv-colab/installed: requirements.txt requirements-train.txt tests/colab_versions.txt
+.venv-colab/installed: requirements.txt requirements-train.txt requirements-cluster.txt tests/colab_versions.txt
 	$(PYTHON) -m venv .venv-colab
 	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c tests/colab_versions.txt
 	@touch $@

@@ -4,7 +4,7 @@ Data flows one way: table -> arrays -> runs -> a long data frame, one row per ru
 """
 
 from batchlab import statistics
-from batchlab.claims import compare_with_documented, documented_runs, verdict
+from batchlab.claims import answer, compare_with_documented, documented_runs, verdict
 from batchlab.environment import report
 from batchlab.figures.graphs import plot_graph
 from batchlab.figures.runs import plot_bands, plot_documented, plot_history
@@ -14,43 +14,68 @@ from batchlab.figures.style import colour, subplots
 from batchlab.figures.surfaces import plot_contours, plot_surface
 from batchlab.ideas import autodiff, checkpointing, descent, recursion
 from batchlab.ideas.exercises import check_exercise, show_solution
-from batchlab.models import build_model
+from batchlab.models import OPTIMIZERS, build_model
 from batchlab.results import METRICS, history_frame
+from batchlab.study import cohort, curvature, growth, parallel, scaling, speed, streaming, synthetic, tuning
+from batchlab.study.advice import recommend
+from batchlab.study.phases import Phase, fit_phases
+from batchlab.study.summary import sweep_summary
+from batchlab.study.sweep import sweep
 from batchlab.table.ads import FEATURES, TARGET, load_ads
-from batchlab.table.scaling import scale_features
+from batchlab.table.bundled import BUNDLED, load_bundled
+from batchlab.table.scaling import scale_features, split_and_scale
 from batchlab.table.schema import DataError
 from batchlab.training import fit, fit_seeds
 
 __all__ = [
+    "BUNDLED",
     "FEATURES",
     "METRICS",
+    "OPTIMIZERS",
     "TARGET",
     "DataError",
+    "Phase",
+    "answer",
     "autodiff",
     "build_model",
     "check_exercise",
     "checkpointing",
+    "cohort",
     "colour",
     "compare_with_documented",
+    "curvature",
     "descent",
     "documented_runs",
     "fit",
+    "fit_phases",
     "fit_seeds",
+    "growth",
     "history_frame",
     "load_ads",
+    "load_bundled",
+    "parallel",
     "plot_bands",
     "plot_contours",
     "plot_documented",
     "plot_graph",
     "plot_history",
     "plot_surface",
+    "recommend",
     "recursion",
     "report",
     "scale_features",
+    "scaling",
     "show",
     "show_solution",
     "sliders",
+    "speed",
+    "split_and_scale",
     "statistics",
+    "streaming",
     "subplots",
+    "sweep",
+    "sweep_summary",
+    "synthetic",
+    "tuning",
     "verdict",
 ]

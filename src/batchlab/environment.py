@@ -37,6 +37,7 @@ PACKAGES = {
     "igraph": "igraph",
     "ipywidgets": "ipywidgets",
     "psutil": "psutil",
+    "pyarrow": "pyarrow",
     "platformdirs": "platformdirs",
 }
 

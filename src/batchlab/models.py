@@ -9,16 +9,22 @@ import keras
 from batchlab.checks import whole_number
 from batchlab.training import draw_weights
 
+OPTIMIZERS = ("SGD", "momentum", "RMSprop", "Adam")
+"""The optimizers that are compared: names that `build_model` knows."""
+
+_MOMENTUM = 0.9
+
 
 def build_model(
     hidden: Sequence[int] = (10, 10),
     *,
     features: int = 2,
+    classes: int = 2,
     optimizer: str | keras.optimizers.Optimizer = "rmsprop",
     seed: int | None = None,
     name: str | None = None,
 ) -> keras.Sequential:
-    """Build and compile a binary classifier: ReLU layers, one sigmoid output, binary cross-entropy.
+    """Build and compile a classifier: ReLU layers, one sigmoid output, binary cross-entropy.
 
     The defaults are the documented network: 2 inputs, two layers of 10, 1 output, which makes
     30 + 110 + 11 = 151 parameters. `compile()` was documented without an optimizer, and Keras then
@@ -27,26 +33,29 @@ def build_model(
     Args:
         hidden: Units of each hidden layer; may be empty, which leaves logistic regression.
         features: Number of input columns.
-        optimizer: A Keras optimizer or its name.
+        classes: More than two make a softmax output for each and sparse categorical cross-entropy.
+        optimizer: A Keras optimizer or its name; "momentum" stands for SGD with momentum 0.9.
         seed: Decides the initial weights (Glorot uniform; Glorot & Bengio 2010), the same ones that
             `fit_seeds` gives the run of this seed. Without it every call draws fresh weights.
         name: The model's name, shown in its summary.
 
     Returns:
-        The compiled model; it maps float32 of shape (rows, features) to probabilities (rows, 1).
+        The compiled model; it maps float32 of shape (rows, features) to probabilities (rows, 1), or (rows, classes).
 
     Raises:
         TypeError: A size is not a whole number.
-        ValueError: A size is below 1.
+        ValueError: A size is below 1, or there are fewer than 2 classes.
     """
     features = whole_number(features, "features", 1)
     units = [whole_number(size, f"hidden[{i}]", 1) for i, size in enumerate(hidden)]
     layers = [keras.layers.Dense(size, "relu") for size in units]
-    model = keras.Sequential(
-        [keras.Input((features,)), *layers, keras.layers.Dense(1, "sigmoid")],
-        name=name,
-    )
+    binary = whole_number(classes, "classes", 2) == 2
+    output = keras.layers.Dense(1, "sigmoid") if binary else keras.layers.Dense(classes, "softmax")
+    model = keras.Sequential([keras.Input((features,)), *layers, output], name=name)
     if seed is not None:
         draw_weights(model, seed)
-    model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
+    if optimizer == "momentum":
+        optimizer = keras.optimizers.SGD(momentum=_MOMENTUM)
+    loss = "binary_crossentropy" if binary else "sparse_categorical_crossentropy"
+    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     return model

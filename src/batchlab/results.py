@@ -36,7 +36,7 @@ def long_frame(
     seeds: Sequence[int],
     updates_per_epoch: int,
     learning_rates: Sequence[float] | None = None,
-    first_epoch: int = 1,
+    epochs: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Lay out the figures of runs in the long form: one row a run and epoch, run after run.
 
@@ -46,18 +46,18 @@ def long_frame(
         seeds: Of each run.
         updates_per_epoch: Optimizer steps.
         learning_rates: Of each run; without it there is no such column.
-        first_epoch: The number of the first epoch.
+        epochs: Their numbers, counted from 1; without it they are the first ones.
 
     Returns:
         Columns: batch_size, learning_rate, seed, epoch, updates (optimizer steps so far), and the figures in the order
         of `ordered_figures`.
     """
-    epochs = len(next(iter(figures.values()), ()))
-    columns = {"batch_size": np.full(epochs * len(seeds), batch_size)}
+    epochs = np.arange(1, 1 + len(next(iter(figures.values()), ()))) if epochs is None else np.asarray(epochs, int)
+    columns = {"batch_size": np.full(len(epochs) * len(seeds), batch_size)}
     if learning_rates is not None:
-        columns["learning_rate"] = np.repeat(learning_rates, epochs)
-    columns["seed"] = np.repeat(seeds, epochs)
-    columns["epoch"] = np.tile(np.arange(first_epoch, first_epoch + epochs), len(seeds))
+        columns["learning_rate"] = np.repeat(learning_rates, len(epochs))
+    columns["seed"] = np.repeat(seeds, len(epochs))
+    columns["epoch"] = np.tile(epochs, len(seeds))
     columns["updates"] = columns["epoch"] * updates_per_epoch
     return pd.DataFrame(columns | {name: np.asarray(figures[name]).T.ravel() for name in ordered_figures(figures)})
 
@@ -79,5 +79,5 @@ def history_frame(history: keras.callbacks.History, *, batch_size: int, seed: in
         batch_size=batch_size,
         seeds=[seed],
         updates_per_epoch=history.params["steps"],
-        first_epoch=history.epoch[0] + 1 if history.epoch else 1,
+        epochs=[epoch + 1 for epoch in history.epoch],
     )

@@ -7,22 +7,17 @@ Walther 2000; Chen, Xu, Zhang & Guestrin 2016) keeps only those between segments
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 import pandas as pd
-import psutil
 
 from batchlab.checks import whole_number
-from batchlab.paths import SOURCE
+from batchlab.processes import MEBIBYTE, results, start, watched_memory
 
-_MEBIBYTE = 2**20
 _STEP_SIZE = 1e-3
 _SHAPE = ("depth", "units", "batch_size", "segment")
 
@@ -123,20 +118,19 @@ def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
             whole_number(getattr(row, name), name, 1)
         if row.segment != 0:
             whole_number(row.segment, "segment", 1, row.depth)
-    plan = plan.assign(activations=plan["depth"] * plan["units"] * plan["batch_size"] * 4 / _MEBIBYTE)
+    plan = plan.assign(activations=plan["depth"] * plan["units"] * plan["batch_size"] * 4 / MEBIBYTE)
     every_series = plan.groupby("series", sort=False)
     for name, series in every_series:  # all of them, before the first process starts
         if not series["activations"].diff().iloc[1:].gt(0).all():
             raise ValueError(
                 f"peak_memory: series {name!r} does not rise in depth * units * batch_size; sort its rows."
             )
-    workers = {name: _started(series[list(_SHAPE)].to_dict("records")) for name, series in every_series}
-    for name, worker in workers.items():
-        output, errors = worker.communicate()
-        if worker.returncode:
-            why = (errors.strip() or "it gave no reason").splitlines()[-1]
-            raise RuntimeError(f"peak_memory: the process of series {name!r} failed: {why}")
-        plan.loc[plan["series"] == name, "peak"] = json.loads(output.splitlines()[-1])
+    workers = {
+        f"peak_memory: the process of series {name!r}": start(__spec__.name, series[list(_SHAPE)].to_dict("records"))
+        for name, series in every_series
+    }
+    for (name, _), peaks in zip(every_series, results(workers).values(), strict=True):
+        plan.loc[plan["series"] == name, "peak"] = peaks
     return plan
 
 
@@ -170,42 +164,21 @@ def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats:
     return pd.DataFrame(rows)
 
 
-def _started(shapes: list[dict[str, int]]) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "batchlab.ideas.checkpointing", json.dumps(shapes)],
-        env=os.environ | {"PYTHONPATH": str(SOURCE), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def _peaks(shapes: list[dict[str, int]]) -> list[float]:
     """The worker's part: the peak of each shape in turn, in mebibytes."""
-    memory = psutil.Process().memory_info
     steps = []
     for shape in shapes:
         step = training_step(deep_model(shape["depth"], shape["units"], segment=shape["segment"] or None))
         step(_random(1, shape["units"]))
         steps.append(step)
-    before = memory().rss
-    peaks = []
+    watched = []
     for step, shape in zip(steps, shapes, strict=True):
-        seen, done = [memory().rss], threading.Event()
-
-        def watch(seen: list[int] = seen, done: threading.Event = done) -> None:
-            while not done.wait(0.001):
-                seen.append(memory().rss)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        x = _random(shape["batch_size"], shape["units"])
-        step(x)
-        step(x)
-        done.set()
-        watcher.join()
-        peaks.append((max(seen) - before) / _MEBIBYTE)
-    return peaks
+        with watched_memory() as memory:
+            x = _random(shape["batch_size"], shape["units"])
+            step(x)
+            step(x)
+        watched.append(memory)
+    return [(memory.most - watched[0].before) / MEBIBYTE for memory in watched]
 
 
 def _random(rows: int, units: int) -> keras.KerasTensor:

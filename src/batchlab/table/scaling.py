@@ -1,9 +1,12 @@
-"""Features on one scale. Never splits, never touches the target's values."""
+"""Features on one scale, and an honest split. Never touches the target's values."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from batchlab.table.ads import FEATURES, TARGET
@@ -40,3 +43,39 @@ def scale_features(df: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             )
     x = StandardScaler().fit_transform(df[list(FEATURES)].to_numpy(dtype=np.float64))
     return x.astype(np.float32), df[TARGET].to_numpy(dtype=np.float32)
+
+
+class Split(NamedTuple):
+    """Training rows, and held-out rows as `fit` takes them; features on the scale of the training rows.
+
+    Attributes:
+        x: Features of the training rows, float32 of shape (rows, features).
+        y: Their targets, shape (rows,).
+        held_out: Features and targets of the others.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    held_out: tuple[np.ndarray, np.ndarray]
+
+
+def split_and_scale(x: np.ndarray, y: np.ndarray, *, held_out: float = 0.2, seed: int = 0) -> Split:
+    """Hold out a share of the rows of each class, drawn at random, and scale by what the others say.
+
+    Nothing of the held-out rows reaches the scaler. A feature that is constant in the training rows becomes 0 there.
+
+    Args:
+        x: Features, shape (rows, features).
+        y: Classes, shape (rows,).
+        held_out: Share of the rows, above 0 and below 1.
+        seed: Decides which rows.
+
+    Raises:
+        ValueError: The share leaves a part without a class, or a class has one row alone.
+    """
+    parts = train_test_split(x, y, test_size=held_out, stratify=y, random_state=seed)
+    x_train, x_held_out, y_train, y_held_out = parts
+    scaler = StandardScaler().fit(np.asarray(x_train, np.float64))
+    features = (scaler.transform(np.asarray(part, np.float64)).astype(np.float32) for part in (x_train, x_held_out))
+    x_train, x_held_out = features
+    return Split(x_train, np.asarray(y_train, np.float32), (x_held_out, np.asarray(y_held_out, np.float32)))

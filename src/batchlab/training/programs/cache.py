@@ -73,18 +73,32 @@ def structure(model: keras.Model) -> tuple:
     classes of the user's own has a key of its own: two functions can share a name. Its program holds the
     model, so that the `id` in the key cannot be given to another one meanwhile.
     """
+    config = configuration(model, with_values=False)
+    if config is None:
+        trainable = tuple(layer.trainable for layer in internals.layers_of(model))
+        return ("own", *map(id, held_with(model)), trainable)
+    return ("shared", type(model).__name__, config)
+
+
+def configuration(model: keras.Model, *, with_values: bool) -> str | None:
+    """Return all that is configured of a built model as one text, the same in every process; None for code of its own.
+
+    Args:
+        model: The model, compiled.
+        with_values: Whether its initializers and its learning rate are part of the text.
+    """
     layers = internals.layers_of(model)
     try:
         if _has_hidden_state(model, layers):
-            raise _OwnCodeError
+            return None
         config = {"model": model.get_config(), "compiled": model.get_compile_config()}
         config["compiled"]["optimizer"]["config"].pop("name", None)  # counts up: rm_sprop, rm_sprop_1, …
         names = {}
         for layer in layers:
             names.setdefault(layer.name, f"#{len(names)}")
-        return ("shared", type(model).__name__, json.dumps(_scrubbed(config, names), sort_keys=True))
+        return json.dumps(_scrubbed(config, names, with_values), sort_keys=True)
     except (_OwnCodeError, NotImplementedError, TypeError, KeyError):
-        return ("own", *map(id, held_with(model)), tuple(layer.trainable for layer in layers))
+        return None
 
 
 def held_with(model: keras.Model) -> tuple:
@@ -133,18 +147,19 @@ class _OwnCodeError(Exception):
 _REFERENCES = ("name", "keras_history", "input_layers", "output_layers")
 
 
-def _scrubbed(config: Any, names: dict[str, str], key: str = "") -> Any:  # noqa: ANN401
-    """Drop from a configuration what does not change the program, and number the layers in place of names."""
+def _scrubbed(config: Any, names: dict[str, str], with_values: bool, key: str = "") -> Any:  # noqa: ANN401
+    """Number the layers in place of names; without values drop initializers and rates, which no program depends on."""
     if isinstance(config, dict):
         if config.get("registered_name") or config.get("class_name") in ("function", "__lambda__", "Lambda"):
             raise _OwnCodeError
         return {
-            name: _scrubbed(value, names, name)
+            name: _scrubbed(value, names, with_values, name)
             for name, value in config.items()
-            if not name.endswith("_initializer") and not (name == "learning_rate" and isinstance(value, float))
+            if with_values
+            or not (name.endswith("_initializer") or (name == "learning_rate" and isinstance(value, float)))
         }
     if isinstance(config, list | tuple):
-        return [_scrubbed(value, names, key) for value in config]
+        return [_scrubbed(value, names, with_values, key) for value in config]
     if isinstance(config, str) and key in _REFERENCES:
         return names.get(config, config)
     if callable(config):

@@ -1,0 +1,109 @@
+"""Work in fresh processes, and the memory that a process takes at its peak. Never knows what the work is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from batchlab.paths import SOURCE
+
+MEBIBYTE = 2**20
+
+
+def start(module: str, task: object, **environment: str) -> subprocess.Popen:
+    """Run a module in a fresh process.
+
+    Args:
+        module: Its name. Run as the main module it takes the task from its first argument, and prints its result as
+            JSON in the last line of its output.
+        task: Anything that JSON can say.
+        **environment: Variables that the process sees beside ours.
+
+    Returns:
+        The process, for `results`.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", module, json.dumps(task)],
+        env=os.environ | {"PYTHONPATH": str(SOURCE), "TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def results(workers: Mapping[str, subprocess.Popen]) -> dict[str, Any]:
+    """Wait for processes that `start` started, side by side, and return the result of each.
+
+    Args:
+        workers: The processes, by what a complaint should call them.
+
+    Raises:
+        RuntimeError: One failed; the message ends with the last line of what it complained. The others are ended, since
+            they might wait for it for good.
+    """
+    with ThreadPoolExecutor(max(1, len(workers))) as pool:
+        futures = {pool.submit(_result, name, worker): name for name, worker in workers.items()}
+        try:
+            found = {futures[done]: done.result() for done in as_completed(futures)}
+        finally:  # after Ctrl-C too
+            for worker in workers.values():
+                worker.kill()
+    return {name: found[name] for name in workers}
+
+
+def _result(name: str, worker: subprocess.Popen) -> Any:  # noqa: ANN401
+    output, errors = worker.communicate()
+    if worker.returncode < 0:
+        raise RuntimeError(f"{name} failed: signal {-worker.returncode} ended it.")
+    if worker.returncode:
+        raise RuntimeError(f"{name} failed: {(errors.strip() or 'it gave no reason').splitlines()[-1]}")
+    return json.loads(output.splitlines()[-1])
+
+
+@dataclass
+class Memory:
+    """The resident memory of this process, in bytes.
+
+    Attributes:
+        before: When watching began.
+        most: The most that was seen since.
+    """
+
+    before: int
+    most: int
+
+    @property
+    def peak(self) -> float:
+        """How far memory rose above its level before, in mebibytes."""
+        return (self.most - self.before) / MEBIBYTE
+
+
+@contextmanager
+def watched_memory() -> Iterator[Memory]:
+    """Watch the memory of the whole process, every millisecond, while the block runs."""
+    resident = psutil.Process().memory_info
+    memory = Memory(before := resident().rss, before)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            memory.most = max(memory.most, resident().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield memory
+    finally:
+        done.set()
+        watcher.join()
+        memory.most = max(memory.most, resident().rss)

@@ -1,0 +1,208 @@
+"""The trials that advice rests on: rates tuned by batch size, updates timed, gradient noise. Never chooses."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+
+from batchlab.statistics import Estimate, median
+from batchlab.study.curvature import LossSurface, critical_batch_size, noise_scale
+from batchlab.study.speed import Way, by_round, contestant, take_turns
+from batchlab.study.tuning import Best, Target, best_rate, widened
+from batchlab.training import draw_weights, fit_seeds
+
+PILOT_RATES = tuple(4.0**power for power in range(-5, 2))
+RESAMPLES = 1000
+_STEPS = range(-2, 3)  # powers of 2 about the rate that is expected
+_GROWTH = 0.75  # of the best rate with the batch size: between the root (Adam) and the line (SGD)
+_SLACK = 2  # a batch size stops where it has cost so many times as much as the pilot, for every aim
+_LEFT = 0.05  # of the way down to the least validation loss; its last part is the luck of the held-out rows
+_ROUNDS, _TIMED_UPDATES = 15, 300
+_NOISE_SEEDS, _NOISE_PLACES, _NOISE_ROWS = 8, 6, 2048
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned, from which rows.
+
+    Attributes:
+        build_model: Returns a compiled model.
+        x: Features of the training rows.
+        y: Their targets.
+        held_out: Features and targets of the others.
+        seeds: Runs of each batch size and rate.
+    """
+
+    build_model: Callable[[], keras.Model]
+    x: np.ndarray
+    y: np.ndarray
+    held_out: tuple[np.ndarray, np.ndarray]
+    seeds: int
+
+    @property
+    def rows(self) -> int:
+        """Training rows."""
+        return len(self.x)
+
+    def steps(self, batch_size: int) -> int:
+        """Updates of an epoch."""
+        return -(-self.rows // batch_size)
+
+    def runs(self, batch_size: int, epochs: int) -> Callable[[Sequence[float]], pd.DataFrame]:
+        """Return what trains all seeds at given rates, each rate once however often it is asked for."""
+        known: dict[float, pd.DataFrame] = {}
+
+        def frame_of(rates: Sequence[float]) -> pd.DataFrame:
+            new = [rate for rate in rates if rate not in known]
+            if new:
+                with warnings.catch_warnings():
+                    # A learning rate that is too large belongs to a grid of them.
+                    warnings.filterwarnings("ignore", message="The loss became NaN")
+                    frame = fit_seeds(
+                        self.build_model,
+                        self.x,
+                        self.y,
+                        seeds=self.seeds,
+                        batch_size=batch_size,
+                        epochs=epochs,
+                        learning_rates=new,
+                        validation_data=self.held_out,
+                    )
+                known.update(iter(frame.groupby("learning_rate")))
+            return pd.concat([known[rate] for rate in rates], ignore_index=True)
+
+        return frame_of
+
+    def weights(self, batch_size: int, rate: float, epochs: int) -> list[list[np.ndarray]]:
+        """Train a few seeds and return the weights of each run, as `model.get_weights()` gives them."""
+        _, weights = fit_seeds(
+            self.build_model,
+            self.x,
+            self.y,
+            seeds=_NOISE_SEEDS,
+            batch_size=batch_size,
+            epochs=epochs,
+            learning_rates=[rate],
+            keep_weights=True,
+        )
+        return [[values[run] for values in weights] for run in range(_NOISE_SEEDS)]
+
+    def default_target(self, frame: pd.DataFrame) -> float:
+        """The validation loss that leaves `_LEFT` of the way from the untrained model's to the least one."""
+        model = self.build_model()
+        untrained = []
+        for seed in range(min(self.seeds, 16)):
+            draw_weights(model, seed)
+            untrained.append(model.evaluate(*self.held_out, batch_size=1024, verbose=0, return_dict=True)["loss"])
+        start, least = np.median(untrained), median_losses(frame).min()
+        if not least < start:
+            raise ValueError(
+                f"recommend: no learning rate from {PILOT_RATES[0]:g} to {PILOT_RATES[-1]:g} learns: the median "
+                f"validation loss begins at {start:.4g}, and the least one reached is {least:.4g}. Are the features on "
+                "one scale, and do the held-out rows resemble the others?"
+            )
+        return float(least + _LEFT * (start - least))
+
+
+def median_losses(frame: pd.DataFrame) -> pd.Series:
+    """Return the median validation loss of each learning rate and epoch; a run that has gone to NaN counts as worst."""
+    return frame.fillna({"val_loss": np.inf}).groupby(["learning_rate", "epoch"])["val_loss"].median()
+
+
+class Tuned(NamedTuple):
+    """What one batch size can do.
+
+    Attributes:
+        scores: The updates that each run needs, index learning_rate, seed.
+        best: The best rate among them; None where at none of them half of the runs arrive.
+        most_updates: Where runs were cut short.
+    """
+
+    scores: pd.Series
+    best: Best | None
+    most_updates: int
+
+
+def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Best) -> dict[int, Tuned]:
+    """Tune the learning rate of the pilot's size finely, then those of larger sizes, then those of smaller ones.
+
+    Args:
+        task: What is to be learned.
+        target: What is to be reached.
+        sizes: Batch sizes, rising.
+        pilot: One of them.
+        found: Its best rate among `PILOT_RATES`, which gives the budget of all.
+    """
+
+    def tuned(size: int, rate: float) -> Tuned:
+        epochs = math.ceil(_SLACK * found.score.value * max(1, pilot / size) / task.steps(size))
+        middle = round(math.log2(rate))
+        frame = widened(task.runs(size, epochs), [2.0 ** (middle + step) for step in _STEPS], [target])
+        scores = target(frame)
+        return Tuned(scores, best_rate(scores), epochs * task.steps(size))
+
+    # These five rates include the pilot's best one, so that half of its runs arrive again.
+    done = {pilot: tuned(pilot, found.rate)}
+    at = sizes.index(pilot)
+    for path in (sizes[at + 1 :], sizes[:at][::-1]):
+        previous, rate = pilot, done[pilot].best.rate
+        for size in path:
+            rate *= (size / previous) ** _GROWTH
+            done[size] = tuned(size, rate)
+            previous, rate = size, rate if done[size].best is None else done[size].best.rate
+    return done
+
+
+def update_seconds(task: Task, way: Way, sizes: list[int]) -> np.ndarray:
+    """Return the seconds of one update, shape (resamples, batch sizes); the first resample is all rounds.
+
+    A call's own seconds are spread over some hundred updates; validation is not among them.
+    """
+    contestants = []
+    for size in sizes:
+        steps = max(1, task.rows // size)
+        epochs = -(-_TIMED_UPDATES // steps)
+        contestants.append(
+            contestant(way, task.build_model, task.x, task.y, batch_size=size, steps=steps, epochs=epochs)
+        )
+    measured = by_round(take_turns(contestants, rounds=_ROUNDS), way).to_numpy()
+    rounds = np.random.default_rng(1).integers(_ROUNDS, size=(RESAMPLES + 1, _ROUNDS))
+    rounds[0] = np.arange(_ROUNDS)
+    return np.median(measured[rounds], axis=1)
+
+
+def predicted_critical(task: Task, batch_size: int, best: Best) -> Estimate | None:
+    """Return the critical batch size that the gradient noise predicts, in rows: the median of a few runs.
+
+    It is the mean of the simple noise scale on the way to the target with large batches (`critical_batch_size`); runs
+    are trained anew up to several places on that way, equal numbers of updates apart.
+
+    Args:
+        task: What is to be learned.
+        batch_size: A large one.
+        best: Its rate, and the updates that it needs.
+
+    Returns:
+        The prediction; None, with a warning, where the model or its gradients do not allow one.
+    """
+    model = task.build_model()
+    rows = np.random.default_rng(0).permutation(task.rows)[:_NOISE_ROWS]
+    whole = max(1, round(best.score.value / task.steps(batch_size)))
+    places = sorted({max(1, round((place + 0.5) * whole / _NOISE_PLACES)) for place in range(_NOISE_PLACES)})
+    try:
+        surface = LossSurface(model, task.x[rows], task.y[rows])
+        scales = [
+            [noise_scale(surface, w).simple for w in task.weights(batch_size, best.grid_rate, epochs)]
+            for epochs in places
+        ]
+        return median([critical_batch_size(of_run) for of_run in np.array(scales).T])
+    except ValueError as refusal:
+        warnings.warn(f"recommend: no noise scale to compare with. {refusal}", stacklevel=3)
+        return None
