@@ -175,3 +175,37 @@ def test_what_has_no_line_is_refused(fit, x, y, said):
 def test_a_power_law_needs_logarithms(y):
     with pytest.raises(ValueError, match="above 0"):
         statistics.power_law([1, 2, 3], y)
+
+
+# --- rank correlation --------------------------------------------------------------------------------
+
+
+def test_a_rank_correlation_is_that_of_scipy_and_knows_only_ranks():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=50)
+    y = x + rng.normal(size=50)
+    found = statistics.rank_correlation(x, y)
+    assert found.value == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+    assert statistics.rank_correlation(np.exp(x), -y) == pytest.approx((-found.value, -found.high, -found.low))
+    assert -1 <= statistics.rank_correlation(x, x).low <= statistics.rank_correlation(x, x).high <= 1
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_the_interval_of_a_rank_correlation_holds_the_true_one_in_95_of_100_samples(slope):
+    rng = np.random.default_rng(1)
+    r = slope / np.hypot(1, slope)
+    true = 6 / np.pi * np.arcsin(r / 2)  # of a normal distribution with correlation r
+    held = 0
+    for _ in range(1000):
+        x, noise = rng.normal(size=(2, 40))
+        found = statistics.rank_correlation(x, slope * x + noise)
+        held += found.low <= true <= found.high
+    assert 0.92 < held / 1000 < 0.98
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [(range(9), range(9)), (range(12), range(11)), ([1.0] * 12, range(12)), ([np.nan] * 12, range(12))]
+)
+def test_what_has_no_rank_correlation_is_refused(x, y):
+    with pytest.raises(ValueError, match="rank_correlation"):
+        statistics.rank_correlation(x, y)

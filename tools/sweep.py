@@ -178,8 +178,10 @@ def progress(studies: Sequence[Study], store: Store, calls: Path) -> Iterator[tu
     for number, one in enumerate(everything):
         yield one
         seconds = time.perf_counter() - start
-        this = {"runs": len(store) - before, "seconds": round(seconds), "processor_seconds": round(time.process_time())}
-        calls.write_text(json.dumps([*earlier, this], indent=1) + "\n", encoding="utf-8")
+        new, cpu = len(store) - before, time.process_time()
+        if new:  # a call that only sums up adds nothing to what the runs have cost
+            this = {"runs": new, "seconds": round(seconds), "processor_seconds": round(cpu)}
+            calls.write_text(json.dumps([*earlier, this], indent=1) + "\n", encoding="utf-8")
         left = seconds / (number + 1) * (len(everything) - number - 1)
         study, optimizer, size = one
         print(
@@ -187,6 +189,24 @@ def progress(studies: Sequence[Study], store: Store, calls: Path) -> Iterator[tu
             f"far, about {left / 60:.0f} min to go",
             flush=True,
         )
+
+
+def plain_keras_seconds(study: Study, settings: pd.DataFrame) -> float:
+    """Reckon what the runs of a study would take in `model.fit`, from the median of three epochs at each batch size."""
+    of_study = settings[(settings["table"] == study.name) & (settings["aim"] == next(iter(study.aims)))]
+    runs = of_study.groupby("batch_size")["runs"].sum()
+    total = 0.0
+    for batch_size, epochs in study.epochs.items():
+        model = build_model(**study.model)
+        arguments = {"batch_size": batch_size, "verbose": 0, **study.run}
+        model.fit(study.x, study.y, epochs=1, **arguments)  # traces
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            model.fit(study.x, study.y, epochs=1, **arguments)
+            seconds.append(time.perf_counter() - start)
+        total += np.median(seconds) * epochs * runs[batch_size]
+    return float(total)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -225,6 +245,9 @@ def main(arguments: list[str] | None = None) -> int:
         "table": fingerprint(load_ads()),
         "runs": runs,
         "calls": json.loads(calls.read_text(encoding="utf-8")),
+        "hours_in_plain_keras": {
+            study.name: round(plain_keras_seconds(study, pd.DataFrame(settings)) / 3600) for study in (ads, *others)
+        },
         "epochs_of_each_batch_size": {study.name: study.epochs for study in (ads, *others)},
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "versions": {

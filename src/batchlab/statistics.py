@@ -164,6 +164,27 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> Estimate:
     return Estimate(*line(np.log(x), np.log(y))[:3])
 
 
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
+    """Return Spearman's rank correlation of independent pairs, with its interval (Bonett & Wright 2000).
+
+    The interval is that of a normal distribution on Fisher's scale, artanh r, with variance (1 + r² / 2) / (n - 3).
+
+    Args:
+        x: At least ten figures, not all equal; they may be infinite.
+        y: As many.
+
+    Raises:
+        ValueError: There are too few figures, their counts differ, one is NaN, or all of one kind are equal.
+    """
+    x, y = _figures(x, "rank_correlation", 10), _figures(y, "rank_correlation", 10)
+    if len(x) != len(y) or min(len(np.unique(x)), len(np.unique(y))) < 2:
+        raise ValueError(f"rank_correlation: give pairs that differ; got {len(x)} and {len(y)} figures.")
+    r = float(scipy.stats.spearmanr(x, y).statistic)
+    centre = math.atanh(min(max(r, -1 + 1e-12), 1 - 1e-12))
+    half_width = -scipy.stats.norm.ppf(_TAIL) * math.sqrt((1 + r * r / 2) / (len(x) - 3))
+    return Estimate(r, math.tanh(centre - half_width), math.tanh(centre + half_width))
+
+
 def _figures(values: Sequence[float], asked: str, least: int) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < least:

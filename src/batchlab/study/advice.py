@@ -39,6 +39,7 @@ Aim = Literal["seconds", "updates", "rows"]
 AIMS: tuple[Aim, ...] = get_args(Aim)
 
 _PILOT_SIZE = 32  # the batch size about which the others are arranged
+_THEN: dict[Aim, Aim] = {"seconds": "seconds", "updates": "rows", "rows": "updates"}  # decides among equals
 _TAILS = (0.025, 0.975)
 _NONE = Estimate(math.nan, math.nan, math.nan)
 
@@ -125,9 +126,10 @@ def recommend(
     rows of that first one: it would be the best for no aim (for seconds, as long as an update takes no less time with
     more rows, and a row no more).
 
-    Of the batch sizes that the runs cannot tell from the best one (95 %, the seeds resampled with the rates chosen
-    anew, and the timing rounds: bootstrap, Efron 1979), the one recommended is that which needs the fewest rows, or for
-    the fewest rows the fewest updates.
+    Several batch sizes may be as good as the best one for all that the runs can tell (95 %; bootstrap, Efron 1979: the
+    seeds resampled, with the rates chosen anew, and the timing rounds). Of these the one recommended is, for the fewest
+    updates, that with the fewest rows; for the fewest rows, that with the fewest updates; for the fewest seconds, that
+    with the least median.
 
     The default grid goes in steps of 4. If an update with b rows takes a + c b seconds, and (1 + B / b) times the least
     number of updates are needed (McCandlish et al. 2018), the best size between two of them saves at most an eighth.
@@ -290,7 +292,7 @@ def _chosen(advice: Advice, aim: Aim) -> Advice:
     best = int(costs[0].argmin())
     no_worse = (costs <= costs[:, [best]]).mean(axis=0)
     good = np.flatnonzero((no_worse >= _TAILS[0]) & np.isfinite(costs[0]))
-    other = advice._costs["updates" if aim == "rows" else "rows"][0]
+    other = advice._costs[_THEN[aim]][0]
     at = int(good[other[good].argmin()])
     return replace(
         advice,

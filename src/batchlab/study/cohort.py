@@ -8,6 +8,7 @@ places. What one member learns does not touch the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import keras
 import numpy as np
@@ -77,11 +78,20 @@ def build_cohort(
         if dropout and dense is not pattern.layers[-1]:
             layers.append(keras.layers.Dropout(dropout))
     cohort = keras.Sequential(layers)
-    draw = drawer(pattern)  # EinsumDense's own initial weights would be those of one layer with members * units
-    for variable, values in zip(cohort.trainable_variables, zip(*map(draw, seeds), strict=True), strict=True):
-        variable.assign(np.stack(values))
+    # EinsumDense's own initial weights would be those of one layer with members * units.
+    for variable, values in zip(
+        cohort.trainable_variables, _initial(tuple(seeds), tuple(hidden), features), strict=True
+    ):
+        variable.assign(values)
     cohort.compile(_for_mean(keras.optimizers.get(optimizer), members), "binary_crossentropy", metrics=["accuracy"])
     return cohort
+
+
+@lru_cache(maxsize=8)
+def _initial(seeds: tuple[int, ...], hidden: tuple[int, ...], features: int) -> list[np.ndarray]:
+    """All members' initial weights; kept, since drawing them can take longer than training."""
+    draw = drawer(build_model(hidden, features=features))
+    return [np.stack(values) for values in zip(*map(draw, seeds), strict=True)]
 
 
 def _for_mean(optimizer: keras.optimizers.Optimizer, members: int) -> keras.optimizers.Optimizer:
