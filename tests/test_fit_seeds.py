@@ -1,13 +1,8 @@
-"""`fit_seeds` against runs one by one: every seed's figures and weights, and the distribution over seeds.
-
-The reference of equality is plain Keras where it is quick enough, and `fit` elsewhere, which `test_fit.py` compares
-with Keras in its turn.
-"""
+"""Runs of `fit_seeds` do not depend on each other; its frame, its weights, its distribution, and what it refuses."""
 
 import json
 import re
 import warnings
-from pathlib import Path
 
 import keras
 import keras_reference
@@ -15,242 +10,27 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers, optimizers
+from many_runs import (
+    BUILDERS,
+    FIGURES,
+    ONE_BY_ONE,
+    TOLERANCE,
+    TRAIN_ROWS,
+    WEIGHTS,
+    X,
+    Y,
+    assert_run,
+    differences,
+    documented,
+    drawn,
+    runs,
+    single_runs,
+    stack,
+)
 from scipy import stats
 
 import helpers
 from batchlab import training
-
-ROOT = Path(__file__).resolve().parent.parent
-X, Y = helpers.scale_features(helpers.load_ads(ROOT / "data" / "stand_in.csv"))
-TRAIN_ROWS = 320  # of 400, with validation_split=0.2
-THREE_CLASSES = np.digitize(X[:, 0] + X[:, 1], [-0.5, 0.8])
-WEIGHTS = np.random.default_rng(5).uniform(0.2, 3, len(Y)).astype(np.float32)
-FIGURES = ["loss", "accuracy", "val_loss", "val_accuracy"]
-TOLERANCE = 1e-5
-
-
-def documented(optimizer="rmsprop"):
-    return helpers.build_model(optimizer=optimizer)
-
-
-def stack(*inner, outputs=1, head="sigmoid", **compiled):
-    model = keras.Sequential([keras.Input((2,)), *inner, layers.Dense(outputs, head)])
-    model.compile(**{"optimizer": "rmsprop", "loss": "binary_crossentropy", "metrics": ["accuracy"], **compiled})
-    return model
-
-
-def runs(build=documented, x=X, y=Y, **arguments):
-    return training.fit_seeds(
-        build, x, y, **{"seeds": 3, "batch_size": 32, "epochs": 3, "validation_split": 0.2, **arguments}
-    )
-
-
-def drawn(build, seed):
-    model = build()
-    training.draw_weights(model, seed)
-    return model
-
-
-def single_runs(build, train=training.fit):
-    """A function that trains one run from its seed, always on one model, put back to its beginning."""
-    model = build()
-    model.optimizer.build(model.trainable_variables)
-    begin = [v.numpy() for v in model.optimizer.variables]
-
-    def run(seed, x=X, y=Y, **arguments):
-        training.draw_weights(model, seed)
-        for variable, value in zip(model.optimizer.variables, begin, strict=True):
-            variable.assign(value)
-        arguments = {"batch_size": 32, "epochs": 3, "validation_split": 0.2, "seed": seed, **arguments}
-        return train(model, x, y, **arguments).history, model.get_weights()
-
-    return run
-
-
-def differences(one, other):
-    return max(np.abs(np.subtract(a, b)).max() for a, b in zip(one, other, strict=True))
-
-
-def assert_run(frame, weights, position, seed, history, expected_weights, tolerance=TOLERANCE):
-    """One run of a frame, and its weights, equal those of a run on its own."""
-    rows = frame[frame["seed"] == seed]
-    assert set(history) == set(frame.columns) - {"batch_size", "seed", "epoch", "updates", "learning_rate"}
-    for name, values in history.items():
-        np.testing.assert_allclose(rows[name], values, rtol=0, atol=tolerance, err_msg=f"seed {seed}, {name}")
-    for kept, expected in zip(weights, expected_weights, strict=True):
-        np.testing.assert_allclose(kept[position], expected, rtol=0, atol=tolerance, err_msg=f"seed {seed}")
-
-
-def assert_every_run(build, seeds=(0, 1, 2), **arguments):
-    """All runs of `fit_seeds` equal runs of `fit`."""
-    frame, weights = runs(build, seeds=list(seeds), keep_weights=True, **arguments)
-    assert frame["seed"].unique().tolist() == list(seeds)
-    run = single_runs(build)
-    for position, seed in enumerate(seeds):
-        history, expected = run(seed, **arguments)
-        assert_run(frame, weights, position, seed, history, expected)
-        assert differences(drawn(build, seed).get_weights(), expected) > 100 * TOLERANCE, "nothing was learned"
-    assert differences([w[0] for w in weights], [w[1] for w in weights]) > 100 * TOLERANCE, "the runs are all alike"
-
-
-# --- every seed equals Keras, or fit -----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def plain_run():
-    """Plain Keras from the initial weights of a seed."""
-    return single_runs(documented, lambda *data, seed, **arguments: data[0].fit(*data[1:], verbose=0, **arguments))
-
-
-@pytest.mark.parametrize("batch_size", [1, 32, 250, TRAIN_ROWS])
-def test_every_seed_equals_plain_keras_over_ten_epochs(plain_run, batch_size):
-    seeds = [4, 0, 11]
-    arguments = {"batch_size": batch_size, "epochs": 10, "shuffle": False}
-    frame, weights = runs(seeds=seeds, keep_weights=True, **arguments)
-    for position, seed in enumerate(seeds):
-        assert_run(frame, weights, position, seed, *plain_run(seed, **arguments))
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 32, 250, 1000])
-def test_every_seed_equals_fit_with_its_shuffles(batch_size):
-    assert_every_run(documented, batch_size=batch_size, epochs=5)
-
-
-@pytest.mark.parametrize("number", [1, 2, 19])
-def test_no_seed_is_lost_in_any_number_of_them(number):
-    frame, weights = runs(seeds=number, keep_weights=True)
-    assert frame["seed"].unique().tolist() == list(range(number))
-    run = single_runs(documented)
-    for seed in {0, 7, 8, number - 1} & set(range(number)):
-        assert_run(frame, weights, seed, seed, *run(seed))
-
-
-BUILDERS = {
-    "sgd": lambda: documented(optimizers.SGD(0.05)),
-    "momentum": lambda: documented(optimizers.SGD(0.02, momentum=0.9)),
-    "nesterov": lambda: documented(optimizers.SGD(0.02, momentum=0.9, nesterov=True)),
-    "adam": lambda: documented(optimizers.Adam(0.005)),
-    "adamw": lambda: documented(optimizers.AdamW(0.005, weight_decay=0.05)),
-    "schedule": lambda: documented(optimizers.SGD(optimizers.schedules.ExponentialDecay(0.1, 10, 0.8))),
-    "nadam": lambda: documented(optimizers.Nadam(0.005)),
-    "adamax": lambda: documented(optimizers.Adamax(0.005)),
-    "amsgrad": lambda: documented(optimizers.Adam(0.005, amsgrad=True)),
-    "adagrad": lambda: documented(optimizers.Adagrad(0.05)),
-    "centered rmsprop with momentum": lambda: documented(optimizers.RMSprop(centered=True, momentum=0.5)),
-    "clipvalue": lambda: documented(optimizers.SGD(0.1, clipvalue=0.003)),
-    "l2": lambda: stack(layers.Dense(6, "relu", kernel_regularizer="l2"), layers.Dense(4, "elu")),
-    "no hidden layer": lambda: stack(optimizer=optimizers.SGD(0.1)),
-    # Functions over the units, which must not run over the runs.
-    "softmax inside": lambda: stack(layers.Dense(6, "softmax")),
-    "log_softmax inside": lambda: stack(layers.Dense(6, "log_softmax")),
-    "normalised exponentials in a layer": lambda: stack(layers.Dense(6), layers.Activation("softmax")),
-    "weighted loss": lambda: stack(layers.Dense(6, "relu"), loss_weights=[0.3], optimizer=optimizers.SGD(0.1)),
-    "no bias": lambda: stack(layers.Dense(6, "tanh", use_bias=False)),
-    "from logits": lambda: stack(layers.Dense(6, "selu"), head=None, loss=keras.losses.BinaryCrossentropy(True)),
-    "separate activation": lambda: stack(layers.Dense(6), layers.Activation("relu")),
-}
-# Trained one after the other.
-ONE_BY_ONE = {
-    # Its norm is that of one run's layer: over all runs at once it would tie them together.
-    "clipnorm": lambda: documented(optimizers.SGD(0.1, clipnorm=0.05)),
-    "global_clipnorm": lambda: documented(optimizers.SGD(0.1, global_clipnorm=0.05)),
-    "constraint": lambda: stack(layers.Dense(6, "relu", kernel_constraint=keras.constraints.MaxNorm(0.5))),
-    "activity regularizer": lambda: stack(layers.Dense(6, "relu", activity_regularizer="l2")),
-    "sum over the batch": lambda: stack(loss=keras.losses.BinaryCrossentropy(reduction="sum"), optimizer="sgd"),
-    "area under the curve": lambda: stack(layers.Dense(6, "relu"), metrics=[keras.metrics.AUC(name="auc")]),
-    "normalised": lambda: stack(layers.Dense(6), layers.BatchNormalization(), layers.ReLU()),
-    "with dropout": lambda: stack(layers.Dense(12, "relu"), layers.Dropout(0.4)),
-    "residual": lambda: residual(),
-}
-
-
-def residual():
-    inputs = keras.Input((2,))
-    hidden = layers.Dense(4, "relu")(inputs)
-    hidden = layers.Add()([hidden, layers.Dense(4, "tanh")(hidden)])
-    model = keras.Model(inputs, layers.Dense(1, "sigmoid")(hidden))
-    model.compile("rmsprop", "binary_crossentropy", metrics=["accuracy"])
-    return model
-
-
-@pytest.mark.parametrize("build", BUILDERS)
-def test_optimizers_and_models(build):
-    assert_every_run(BUILDERS[build])
-
-
-@pytest.mark.parametrize("build", ONE_BY_ONE)
-def test_what_is_trained_one_after_the_other(build):
-    assert_every_run(ONE_BY_ONE[build], seeds=(0, 1), epochs=2)
-
-
-def test_several_classes():
-    def build():
-        return stack(layers.Dense(8, "tanh"), outputs=3, head="softmax", loss="categorical_crossentropy")
-
-    assert_every_run(build, y=keras.utils.to_categorical(THREE_CLASSES))
-
-
-def test_several_classes_by_number():
-    def build():
-        return stack(layers.Dense(8, "tanh"), outputs=3, head="softmax", loss="sparse_categorical_crossentropy")
-
-    assert_every_run(build, y=THREE_CLASSES)
-
-
-def test_mean_squared_error():
-    def build():
-        return stack(layers.Dense(8, "tanh"), head="linear", loss="mse", metrics=["mae"])
-
-    assert_every_run(build, y=(X @ [1.0, 2.0]).astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    "weighted",
-    [
-        {"sample_weight": WEIGHTS},
-        {"sample_weight": WEIGHTS[:, None]},
-        {"sample_weight": WEIGHTS.astype(int)},
-        {"build": lambda: stack(layers.Dense(6), weighted_metrics=["mae"]), "sample_weight": WEIGHTS},
-        {"class_weight": {0: 0.5, 1: 3.0}},
-        {"validation_data": (X[:90], Y[:90], WEIGHTS[:90])},
-        {"validation_split": 0.0},
-    ],
-    ids=[
-        "sample weights",
-        "sample weights in a column",
-        "whole sample weights",
-        "weighted metrics",
-        "class weights",
-        "validation data",
-        "no validation",
-    ],
-)
-def test_weights_and_validation(weighted):
-    assert_every_run(**{"build": documented, **weighted})
-
-
-@pytest.mark.parametrize(
-    ("x", "features"),
-    [((10 * X).round().astype(np.int32), 2), (X.astype(np.float64), 2), (X[:, 0], 1)],
-    ids=["whole numbers", "double precision", "one feature without a second axis"],
-)
-def test_kinds_of_features(x, features):
-    def build():
-        return helpers.build_model(features=features)
-
-    frame, weights = runs(build, x=x, y=Y.astype(bool), seeds=2, keep_weights=True)
-    run = single_runs(build)
-    for seed in range(2):
-        assert_run(frame, weights, seed, seed, *run(seed, x, Y.astype(bool)))
-
-
-def test_more_epochs_than_one_call_of_a_program_holds():
-    def build():
-        return documented(optimizers.SGD(0.05))
-
-    frame, weights = runs(build, seeds=2, batch_size=400, epochs=600, keep_weights=True)
-    assert_run(frame, weights, 1, 1, *single_runs(build)(1, batch_size=400, epochs=600))
-
 
 # --- runs do not depend on each other ----------------------------------------------------------------
 

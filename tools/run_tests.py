@@ -24,9 +24,11 @@ AT_ONCE = 2
 ALONE = (
     "tests/test_notebooks_on_stand_in.py",
     "notebooks",
-    "tests/test_fit_optimizers.py",
-    "tests/test_fit_seeds.py",
     "tests/test_fit_models.py",
+    "tests/test_fit_seeds.py",
+    "tests/test_fit_optimizers.py",
+    "tests/test_fit_seeds_equality.py",
+    "tests/test_fit_further_optimizers.py",
     "tests/test_fit_contract.py",
     "tests/test_fit_state.py",
     "tests/test_fit_memory.py",

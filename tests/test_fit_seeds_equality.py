@@ -1,0 +1,133 @@
+"""Every run of `fit_seeds` equals plain Keras where that is quick enough, and `fit` elsewhere; see `many_runs`."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+from many_runs import (
+    BUILDERS,
+    ONE_BY_ONE,
+    THREE_CLASSES,
+    TRAIN_ROWS,
+    WEIGHTS,
+    X,
+    Y,
+    assert_every_run,
+    assert_run,
+    documented,
+    runs,
+    single_runs,
+    stack,
+)
+
+import helpers
+
+# --- every seed equals Keras, or fit -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain_run():
+    """Plain Keras from the initial weights of a seed."""
+    return single_runs(documented, lambda *data, seed, **arguments: data[0].fit(*data[1:], verbose=0, **arguments))
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 250, TRAIN_ROWS])
+def test_every_seed_equals_plain_keras_over_ten_epochs(plain_run, batch_size):
+    seeds = [4, 0, 11]
+    arguments = {"batch_size": batch_size, "epochs": 10, "shuffle": False}
+    frame, weights = runs(seeds=seeds, keep_weights=True, **arguments)
+    for position, seed in enumerate(seeds):
+        assert_run(frame, weights, position, seed, *plain_run(seed, **arguments))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 250, 1000])
+def test_every_seed_equals_fit_with_its_shuffles(batch_size):
+    assert_every_run(documented, batch_size=batch_size, epochs=5)
+
+
+@pytest.mark.parametrize("number", [1, 2, 19])
+def test_no_seed_is_lost_in_any_number_of_them(number):
+    frame, weights = runs(seeds=number, keep_weights=True)
+    assert frame["seed"].unique().tolist() == list(range(number))
+    run = single_runs(documented)
+    for seed in {0, 7, 8, number - 1} & set(range(number)):
+        assert_run(frame, weights, seed, seed, *run(seed))
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_optimizers_and_models(build):
+    assert_every_run(BUILDERS[build])
+
+
+@pytest.mark.parametrize("build", ONE_BY_ONE)
+def test_what_is_trained_one_after_the_other(build):
+    assert_every_run(ONE_BY_ONE[build], seeds=(0, 1), epochs=2)
+
+
+def test_several_classes():
+    def build():
+        return stack(layers.Dense(8, "tanh"), outputs=3, head="softmax", loss="categorical_crossentropy")
+
+    assert_every_run(build, y=keras.utils.to_categorical(THREE_CLASSES))
+
+
+def test_several_classes_by_number():
+    def build():
+        return stack(layers.Dense(8, "tanh"), outputs=3, head="softmax", loss="sparse_categorical_crossentropy")
+
+    assert_every_run(build, y=THREE_CLASSES)
+
+
+def test_mean_squared_error():
+    def build():
+        return stack(layers.Dense(8, "tanh"), head="linear", loss="mse", metrics=["mae"])
+
+    assert_every_run(build, y=(X @ [1.0, 2.0]).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "weighted",
+    [
+        {"sample_weight": WEIGHTS},
+        {"sample_weight": WEIGHTS[:, None]},
+        {"sample_weight": WEIGHTS.astype(int)},
+        {"build": lambda: stack(layers.Dense(6), weighted_metrics=["mae"]), "sample_weight": WEIGHTS},
+        {"class_weight": {0: 0.5, 1: 3.0}},
+        {"validation_data": (X[:90], Y[:90], WEIGHTS[:90])},
+        {"validation_split": 0.0},
+    ],
+    ids=[
+        "sample weights",
+        "sample weights in a column",
+        "whole sample weights",
+        "weighted metrics",
+        "class weights",
+        "validation data",
+        "no validation",
+    ],
+)
+def test_weights_and_validation(weighted):
+    assert_every_run(**{"build": documented, **weighted})
+
+
+@pytest.mark.parametrize(
+    ("x", "features"),
+    [((10 * X).round().astype(np.int32), 2), (X.astype(np.float64), 2), (X[:, 0], 1)],
+    ids=["whole numbers", "double precision", "one feature without a second axis"],
+)
+def test_kinds_of_features(x, features):
+    def build():
+        return helpers.build_model(features=features)
+
+    frame, weights = runs(build, x=x, y=Y.astype(bool), seeds=2, keep_weights=True)
+    run = single_runs(build)
+    for seed in range(2):
+        assert_run(frame, weights, seed, seed, *run(seed, x, Y.astype(bool)))
+
+
+def test_more_epochs_than_one_call_of_a_program_holds():
+    def build():
+        return documented(optimizers.SGD(0.05))
+
+    frame, weights = runs(build, seeds=2, batch_size=400, epochs=600, keep_weights=True)
+    assert_run(frame, weights, 1, 1, *single_runs(build)(1, batch_size=400, epochs=600))
