@@ -63,6 +63,8 @@ class Advice:
             least * (1 + B / batch size); None where fewer than three batch sizes arrived.
         predicted: The critical batch size that the gradient noise predicts; None where it could not be measured.
         seeds: Runs of each batch size and rate.
+        costs: For each aim what the batch sizes cost, shape (resamples of the seeds, batch sizes); the first one is
+            that of all seeds.
     """
 
     aim: Aim
@@ -75,7 +77,7 @@ class Advice:
     critical: Estimate | None
     predicted: Estimate | None
     seeds: int
-    _costs: dict[Aim, np.ndarray] = field(repr=False)  # (resamples, batch sizes); the first one is that of all seeds
+    costs: dict[Aim, np.ndarray] = field(repr=False)
 
     def for_aim(self, aim: Aim) -> Advice:
         """Return the recommendation for another aim, from the same runs.
@@ -203,7 +205,7 @@ def recommend(
             critical=_critical(updates, sizes),
             predicted=predicted_critical(task, largest, tuned[largest].best),
             seeds=seeds,
-            _costs=costs,
+            costs=costs,
         ),
         aim,
     )
@@ -288,11 +290,11 @@ def _resampled(scores: pd.Series, draws: np.ndarray) -> np.ndarray:
 
 def _chosen(advice: Advice, aim: Aim) -> Advice:
     """Choose from the evidence."""
-    costs, sizes = advice._costs[aim], advice.table["batch_size"].to_numpy()
+    costs, sizes = advice.costs[aim], advice.table["batch_size"].to_numpy()
     best = int(costs[0].argmin())
     no_worse = (costs <= costs[:, [best]]).mean(axis=0)
     good = np.flatnonzero((no_worse >= _TAILS[0]) & np.isfinite(costs[0]))
-    other = advice._costs[_THEN[aim]][0]
+    other = advice.costs[_THEN[aim]][0]
     at = int(good[other[good].argmin()])
     return replace(
         advice,

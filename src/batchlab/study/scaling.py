@@ -95,8 +95,9 @@ def fit_scaling(batch_sizes: Sequence[float], updates: Sequence[float]) -> Scali
         return math.exp(scipy.optimize.brentq(lambda log: squares(log) - limit, inner, side[outside[0]]))
 
     low, high = end(tried[tried < best][::-1], 0.0), end(tried[tried > best], math.inf)
-    curve = Scaling(1.0, Estimate(math.exp(best), low, high), math.sqrt(squares(best) / len(sizes)))
-    return curve._replace(least_updates=float(np.exp(np.log(needed / curve.updates(sizes)).mean())))
+    critical, misfit = Estimate(math.exp(best), low, high), math.sqrt(squares(best) / len(sizes))
+    above_least = needed / Scaling(1.0, critical, misfit).updates(sizes)
+    return Scaling(float(np.exp(np.log(above_least).mean())), critical, misfit)
 
 
 def roughness(curves: np.ndarray) -> np.ndarray:
