@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 2
+OTHERS_IN = 4  # processes
 # What takes longest first, so that no process is left alone with it at the end.
 ALONE = (
     "tests/test_notebooks_on_stand_in.py",
@@ -34,6 +35,9 @@ ALONE = (
     "tests/test_fit_memory.py",
     "tests/test_keras_internals.py",
     "tests/test_sweep.py",
+    "tests/test_advice.py",
+    "tests/test_curvature.py",
+    "tests/test_cohort.py",
 )
 
 
@@ -78,10 +82,10 @@ _COUNTED = re.compile(r"(?<=[ =])(\d+) (passed|failed|skipped|error)s?(?=[, ])")
 
 
 def groups(paths: Sequence[str]) -> list[list[str]]:
-    """Put those that need a process of their own first, one each, and the others into one more."""
+    """Put those that need a process of their own first, one each, and the others into a few more."""
     alone = [path for path in ALONE if path in paths]
     others = [path for path in paths if path not in ALONE]
-    return [*([path] for path in alone), *([others] if others else [])]
+    return [*([path] for path in alone), *(part for i in range(OTHERS_IN) if (part := others[i::OTHERS_IN]))]
 
 
 def _run(group: list[str], root: Path, environment: dict[str, str]) -> tuple[list[str], int, str, float]:
