@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 from many_runs import (
-    BUILDERS,
-    ONE_BY_ONE,
     THREE_CLASSES,
     TRAIN_ROWS,
     WEIGHTS,
@@ -52,16 +50,6 @@ def test_no_seed_is_lost_in_any_number_of_them(number):
     run = single_runs(documented)
     for seed in {0, 7, 8, number - 1} & set(range(number)):
         assert_run(frame, weights, seed, seed, *run(seed))
-
-
-@pytest.mark.parametrize("build", BUILDERS)
-def test_optimizers_and_models(build):
-    assert_every_run(BUILDERS[build])
-
-
-@pytest.mark.parametrize("build", ONE_BY_ONE)
-def test_what_is_trained_one_after_the_other(build):
-    assert_every_run(ONE_BY_ONE[build], seeds=(0, 1), epochs=2)
 
 
 def test_several_classes():
