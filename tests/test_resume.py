@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from batchlab import training
+from batchlab.training.rows import row_orders
 
 GENERATOR = np.random.default_rng(6)
 X = GENERATOR.normal(size=(120, 2)).astype(np.float32)
@@ -33,6 +34,14 @@ def train(built, epochs, initial_epoch=0, **arguments):
 
 def nothing():
     return keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: None)
+
+
+@pytest.mark.parametrize(("rows", "first", "last"), [(7, 3, 9), (320, 20, 200), (20_000, 0, 3), (400, 30, 31)])
+def test_orders_are_permutations_drawn_one_by_one(rows, first, last):
+    generator = np.random.default_rng([5, 1])
+    expected = [generator.permutation(rows) for _ in range(last)]
+    drawn = [*row_orders(5, rows, range(first, last), shuffle=True)]
+    np.testing.assert_array_equal(drawn, expected[first:])
 
 
 @pytest.mark.parametrize("callbacks", [list, lambda: [nothing()]], ids=["flat", "epoch by epoch"])

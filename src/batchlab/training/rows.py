@@ -11,6 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
+ORDERS_AT_ONCE = 2**13
+"""Row numbers that `row_orders` draws in one call."""
+
 Tree = Any
 """An array, or a nested list, tuple or dict of arrays, as Keras takes for several inputs or outputs."""
 
@@ -113,10 +116,12 @@ def row_orders(seed: int | None, rows: int, span: range, shuffle: bool) -> Itera
     if seed is None:
         seed = int(np.random.randint(2**31))  # noqa: NPY002
     generator = np.random.default_rng([seed, 1])  # 1: a stream apart from that of the initial weights
-    for epoch in range(span.stop):
-        order = generator.permutation(rows)
-        if epoch >= span.start:
-            yield order.astype(np.int32)
+    # Many epochs a call: the same orders as `permutation` gives one by one, without its cost in Python each time.
+    at_once = max(1, ORDERS_AT_ONCE // rows)
+    for first in range(0, span.stop, at_once):
+        orders = np.tile(np.arange(rows, dtype=np.int32), (min(at_once, span.stop - first), 1))
+        generator.permuted(orders, axis=1, out=orders)
+        yield from orders[max(0, span.start - first) :]
 
 
 def _map(function: Any, tree: Tree) -> Tree:  # noqa: ANN401
