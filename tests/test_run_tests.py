@@ -44,7 +44,9 @@ def test_files_without_a_test_or_that_cannot_be_read_fail(run, content):
 
 
 def test_every_file_is_run_once_and_those_that_compile_most_alone():
-    paths = [f"tests/{path.name}" for path in run_tests.ROOT.glob("tests/test_*.py")] + ["notebooks"]
+    notebooks = [f"notebooks/{path.name}" for path in run_tests.ROOT.glob("notebooks/*.ipynb")]
+    paths = [f"tests/{path.name}" for path in run_tests.ROOT.glob("tests/test_*.py")] + notebooks
     found = run_tests.groups(paths)
     assert sorted(path for group in found for path in group) == sorted(paths)
-    assert [[path] for path in run_tests.ALONE] == found[: -run_tests.OTHERS_IN]  # so each of them is there
+    alone = [[path] for path in (*notebooks, *run_tests.ALONE)]  # so each of them is there
+    assert alone == found[: -run_tests.OTHERS_IN]

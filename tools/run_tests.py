@@ -1,7 +1,7 @@
 """Run the tests, two processes at a time, each with files of its own: `make test`.
 
 What XLA has compiled stays in a process until it ends, some 20 MB a model, so the files that compile most have a
-process each. Through a folder on disk they share what they compiled.
+process each, and so has every notebook. Through a folder on disk they share what they compiled.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ AT_ONCE = 2
 OTHERS_IN = 4  # processes
 # What takes longest first, so that no process is left alone with it at the end.
 ALONE = (
-    "tests/test_notebooks_on_stand_in.py",
-    "notebooks",
     "tests/test_fit_models.py",
+    "tests/test_fit_losses.py",
     "tests/test_fit_seeds.py",
     "tests/test_fit_optimizers.py",
     "tests/test_fit_seeds_models.py",
@@ -56,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="where the tests are")
     options = parser.parse_args(arguments)
     paths = options.paths or [
+        *sorted(f"notebooks/{path.name}" for path in options.root.glob("notebooks/*.ipynb")),
         *sorted(f"tests/{path.name}" for path in options.root.glob("tests/test_*.py")),
-        "notebooks",
     ]
 
     counts, failed, start = Counter(), [], time.perf_counter()
@@ -84,8 +83,9 @@ _COUNTED = re.compile(r"(?<=[ =])(\d+) (passed|failed|skipped|error)s?(?=[, ])")
 
 def groups(paths: Sequence[str]) -> list[list[str]]:
     """Put those that need a process of their own first, one each, and the others into a few more."""
-    alone = [path for path in ALONE if path in paths]
-    others = [path for path in paths if path not in ALONE]
+    notebooks = [path for path in paths if path.endswith(".ipynb")]
+    alone = [*notebooks, *(path for path in ALONE if path in paths)]
+    others = [path for path in paths if path not in alone]
     return [*([path] for path in alone), *(part for i in range(OTHERS_IN) if (part := others[i::OTHERS_IN]))]
 
 
