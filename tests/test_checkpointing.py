@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,8 +72,19 @@ def test_the_peak_grows_with_depth_and_recomputation_lowers_it():
     assert recomputed[1] - recomputed[0] < 0.6 * (stored[1] - stored[0])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits what a process may hold")
+def test_a_limit_refuses_what_recomputation_fits():
+    shape = {"depth": [4, 40], "units": 64, "batch_size": 16384}
+    wanted = pd.concat([plan(**shape), plan(**shape | {"series": "recomputed", "segment": 4})], ignore_index=True)
+    found = peak_memory(wanted, allowed=120)
+    assert found["peak"].notna().tolist() == [True, False, True, True]
+    assert found["peak"].max() < 120 < 160 == found["activations"].max()
+    assert (found["limit"] > 120).all()
+
+
 def test_models_and_graphs_are_not_counted():
     found = peak_memory(plan(depth=[8, 32], batch_size=1))
+    assert found["limit"].isna().all()
     assert (found["peak"].abs() < 8).all()  # activations of 1 and 4 KiB; 32 layers with their graph take some 20 MiB
 
 

@@ -14,6 +14,7 @@ import helpers
 from batchlab.study import curvature
 from batchlab.study.curvature.programs import programs_for
 from batchlab.training.rows import Rows
+from batchlab.training.weights import draw_weights
 
 GENERATOR = np.random.default_rng(11)
 X = GENERATOR.normal(size=(60, 2)).astype(np.float32)
@@ -313,6 +314,7 @@ def test_noise_scales_of_a_linear_model(rows):
     assert noise.trace == pytest.approx(np.trace(covariance), rel=1e-9)
     assert noise.gradient_norm_squared == pytest.approx(mean @ mean, rel=1e-9)
     assert noise.simple == pytest.approx(np.trace(covariance) / (mean @ mean), rel=1e-9)
+    assert curvature.simple_noise_scale(quadratic(x, y), w) == noise.simple
     assert noise.weighted == pytest.approx(np.trace(hessian @ covariance) / (mean @ hessian @ mean), rel=1e-5)
 
 
@@ -362,6 +364,8 @@ def test_the_best_step_makes_half_the_progress_at_the_weighted_noise_scale():
 def test_a_zero_gradient_has_an_infinite_noise_scale():
     x = np.array([[1], [1]], np.float32)
     surface = quadratic(x, np.array([-1, 1], np.float32))
+    with pytest.warns(UserWarning, match="gradient is zero to rounding"):
+        assert curvature.simple_noise_scale(surface, np.zeros(1)) == np.inf
     with pytest.warns(UserWarning, match="gradient is zero to rounding"):
         noise = curvature.noise_scale(surface, np.zeros(1))
     assert noise == (np.inf, np.inf, 0, 4)
@@ -506,3 +510,80 @@ def test_a_loss_that_is_no_mean_over_rows_has_no_rows():
     aligned = curvature.LossSurface(cosine, X, np.ones((60, 3), np.float32))
     with pytest.raises(ValueError, match="above -1"):
         curvature.perturbation_sharpness(aligned, [np.zeros((2, 3)), np.ones(3)])
+
+
+# --- many networks at once -------------------------------------------------------------------------------
+
+
+def trained(build, seed, rows=60):
+    """A model trained for a while on rows of its own, and its surface there."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(rows, 2)).astype(np.float32)
+    y = (x[:, 0] * x[:, 1] + generator.normal(size=rows) > 0).astype(np.float32)
+    model = build()
+    draw_weights(model, seed)
+    helpers.fit(model, x, y, batch_size=10, epochs=30, seed=seed)
+    return model, curvature.LossSurface(model, x, y)
+
+
+SMALL = {
+    "documented": lambda: helpers.build_model(optimizer=keras.optimizers.SGD(0.3)),
+    "logistic": lambda: helpers.build_model((), optimizer="SGD"),
+    "state": lambda: sequential(layers.Dense(4, "relu"), layers.BatchNormalization()),
+}
+
+
+@pytest.mark.parametrize("build", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize(
+    ("of_each", "of_one"),
+    [
+        (curvature.largest_eigenvalue_of_each, lambda *of: curvature.largest_eigenvalues(*of)[0]),
+        (curvature.perturbation_sharpness_of_each, curvature.perturbation_sharpness),
+        (curvature.adaptive_sharpness_of_each, curvature.adaptive_sharpness),
+        # In a box so large the loss does not curve upwards everywhere, so that some maxima are no corners.
+        (
+            lambda *of: curvature.perturbation_sharpness_of_each(*of, radius=1.0),
+            lambda *of: curvature.perturbation_sharpness(*of, radius=1.0),
+        ),
+    ],
+    ids=["eigenvalue", "box", "adaptive", "large box"],
+)
+def test_together_they_are_measured_as_each_alone(build, of_each, of_one):
+    networks = [trained(build, seed) for seed in range(5)]
+    weights = [model.get_weights() for model, _ in networks]
+    found = of_each(curvature.LossSurfaces([surface for _, surface in networks]), weights)
+    expected = [of_one(surface, w) for (_, surface), w in zip(networks, weights, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    assert np.ptp(expected) > 0.01 * np.mean(expected)  # they differ
+
+
+def test_together_on_known_spectra():
+    spectra = [(3.0, 1.0, 0.5), (7.0, 6.9, 0.1), (0.2, 0.2, 0.2)]
+    surfaces = []
+    for spectrum in spectra:
+        x = with_spectrum(spectrum)
+        surfaces.append(quadratic(x, targets(x)))
+    found = curvature.largest_eigenvalue_of_each(curvature.LossSurfaces(surfaces), [np.zeros(3)] * 3)
+    np.testing.assert_allclose(found, [max(spectrum) for spectrum in spectra], rtol=1e-5)
+
+
+def test_together_they_are_not_taken_for_one_another(network):
+    model, surface = network
+    other = helpers.build_model((3,))
+    with pytest.raises(ValueError, match="there is no surface"):
+        curvature.LossSurfaces([])
+    with pytest.raises(ValueError, match="surface 1 differs"):
+        curvature.LossSurfaces([surface, curvature.LossSurface(other, X, Y)])
+    with pytest.raises(ValueError, match="surface 2 differs"):
+        curvature.LossSurfaces([surface, surface, curvature.LossSurface(model, X[:40], Y[:40])])
+    pair = curvature.LossSurfaces([surface, surface])
+    with pytest.raises(ValueError, match="1 sets of weights for 2 networks"):
+        curvature.largest_eigenvalue_of_each(pair, [None])
+    for measure in (curvature.perturbation_sharpness_of_each, curvature.adaptive_sharpness_of_each):
+        with pytest.raises(ValueError, match="`radius`"):
+            measure(pair, [None, None], radius=0)
+    huge = [np.full(w.shape, 1e30, np.float32) for w in model.get_weights()]
+    with pytest.raises(curvature.NotFiniteError, match="network 1"):
+        curvature.adaptive_sharpness_of_each(pair, [model.get_weights(), huge])
+    with pytest.raises(curvature.NotFiniteError, match="network 1"):
+        curvature.largest_eigenvalue_of_each(pair, [model.get_weights(), huge])

@@ -1,5 +1,8 @@
 """One pass over a table of known Bayes loss: excess loss, spread between batch sizes, rows and seconds needed."""
 
+import os
+import threading
+
 import keras
 import numpy as np
 import pandas as pd
@@ -7,7 +10,7 @@ import psutil
 import pytest
 
 from batchlab.models import build_model
-from batchlab.study.growth import after_one_pass, rows_needed, seconds_needed, spread, tuned
+from batchlab.study.growth import after_one_pass, after_passes, rows_needed, seconds_needed, spread, tuned
 from batchlab.study.synthetic import Waves
 from batchlab.training import fit
 
@@ -38,6 +41,29 @@ def test_more_rows_leave_less_to_be_learned():
     assert (few["excess"] > 0).all() and (many["excess"] > 0).all()
     assert many["excess"].median() < 0.3 * few["excess"].median()
     assert len(many) == 32
+
+
+def test_several_settings_give_what_each_gives_alone_and_keep_to_a_core_each(monkeypatch):
+    shared = {"table": TABLE, "learning_rates": [0.1, 0.3], "seeds": 10}  # enough runs for a chunk on every core
+    settings = [shared | {"rows": rows, "batch_size": size} for rows, size in ((200, 8), (90, 30), (150, 1))]
+    alone = [after_one_pass(build, **setting).drop(columns="peak") for setting in settings]
+
+    cores = []
+    if hasattr(os, "sched_getaffinity"):
+        draw, before = Waves.draw, os.sched_getaffinity(0)
+
+        def watched(*arguments, **named):
+            cores.append((threading.get_ident(), *os.sched_getaffinity(0)))
+            return draw(*arguments, **named)
+
+        monkeypatch.setattr(Waves, "draw", watched)
+    together = after_passes(build, settings)
+    for ours, theirs in zip(together, alone, strict=True):
+        pd.testing.assert_frame_equal(ours.drop(columns="peak"), theirs, rtol=1e-5)
+    if cores:
+        assert all(len(core) == 2 for core in cores)  # the thread, and one core
+        assert len({core for _, core in cores}) == len(set(cores)) <= 2
+        assert os.sched_getaffinity(0) == before
 
 
 def test_the_tuned_rate_is_the_one_with_the_least_median():

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from batchlab.processes import MEBIBYTE, results, start, watched_memory
+from batchlab.paths import SOURCE
+from batchlab.processes import MEBIBYTE, limit_memory, results, start, watched_memory
 
 ECHO = """
 import json, os, sys
@@ -62,3 +63,36 @@ def test_an_error_ends_the_watching():
     block = np.ones(64 * MEBIBYTE, np.uint8)
     time.sleep(0.05)
     assert memory.most == most and block[0] == 1
+
+
+def test_what_a_process_printed_before_a_signal_ended_it_counts_where_that_is_asked_for():
+    ended = "import os; print(1); print(2, flush=True); os.kill(os.getpid(), 9)"
+    assert results({"first": python(ended), "second": python("print(3)")}, unfinished=True) == {"first": 2, "second": 3}
+    with pytest.raises(RuntimeError, match="first failed: signal 9 ended it"):
+        results({"first": python(ended)})
+    with pytest.raises(RuntimeError, match="mute failed: signal 9 ended it"):
+        results({"mute": python("import os; os.kill(os.getpid(), 9)")}, unfinished=True)
+
+
+TAKE = """
+import numpy as np
+from batchlab.processes import limit_memory
+held = np.ones(100 * 2**20, np.uint8)
+limit = limit_memory(60)
+some = np.ones(40 * 2**20, np.uint8)
+try:
+    np.ones(40 * 2**20, np.uint8)
+except MemoryError:
+    print(limit)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits what a process may hold")
+def test_a_limit_leaves_what_is_held_and_some_more():
+    (limit,) = results({"taker": python(f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n{TAKE}")}).values()
+    assert 160 < limit < 1000  # what was held, and 60
+
+
+def test_a_system_that_cannot_limit_memory_says_so(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert limit_memory(1) is None

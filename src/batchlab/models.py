@@ -19,12 +19,12 @@ def build_model(
     hidden: Sequence[int] = (10, 10),
     *,
     features: int = 2,
-    classes: int = 2,
+    classes: int | None = 2,
     optimizer: str | keras.optimizers.Optimizer = "rmsprop",
     seed: int | None = None,
     name: str | None = None,
 ) -> keras.Sequential:
-    """Build and compile a classifier: ReLU layers, one sigmoid output, binary cross-entropy.
+    """Build and compile a network: ReLU layers, one sigmoid output, binary cross-entropy.
 
     The defaults are the documented network: 2 inputs, two layers of 10, 1 output, which makes
     30 + 110 + 11 = 151 parameters. `compile()` was documented without an optimizer, and Keras then
@@ -33,14 +33,16 @@ def build_model(
     Args:
         hidden: Units of each hidden layer; may be empty, which leaves logistic regression.
         features: Number of input columns.
-        classes: More than two make a softmax output for each and sparse categorical cross-entropy.
+        classes: More than two make a softmax output for each and sparse categorical cross-entropy; None makes one
+            linear output and the mean squared error, for a target that is a number.
         optimizer: A Keras optimizer or its name; "momentum" stands for SGD with momentum 0.9.
         seed: Decides the initial weights (Glorot uniform; Glorot & Bengio 2010), the same ones that
             `fit_seeds` gives the run of this seed. Without it every call draws fresh weights.
         name: The model's name, shown in its summary.
 
     Returns:
-        The compiled model; it maps float32 of shape (rows, features) to probabilities (rows, 1), or (rows, classes).
+        The compiled model; it maps float32 of shape (rows, features) to probabilities (rows, 1), or (rows, classes);
+        to numbers (rows, 1) without classes. Its metric is accuracy; none where there are no classes.
 
     Raises:
         TypeError: A size is not a whole number.
@@ -49,13 +51,16 @@ def build_model(
     features = whole_number(features, "features", 1)
     units = [whole_number(size, f"hidden[{i}]", 1) for i, size in enumerate(hidden)]
     layers = [keras.layers.Dense(size, "relu") for size in units]
-    binary = whole_number(classes, "classes", 2) == 2
-    output = keras.layers.Dense(1, "sigmoid") if binary else keras.layers.Dense(classes, "softmax")
+    if classes is None:
+        output, loss = keras.layers.Dense(1), "mean_squared_error"
+    elif whole_number(classes, "classes", 2) == 2:
+        output, loss = keras.layers.Dense(1, "sigmoid"), "binary_crossentropy"
+    else:
+        output, loss = keras.layers.Dense(classes, "softmax"), "sparse_categorical_crossentropy"
     model = keras.Sequential([keras.Input((features,)), *layers, output], name=name)
     if seed is not None:
         draw_weights(model, seed)
     if optimizer == "momentum":
         optimizer = keras.optimizers.SGD(momentum=_MOMENTUM)
-    loss = "binary_crossentropy" if binary else "sparse_categorical_crossentropy"
-    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    model.compile(optimizer=optimizer, loss=loss, metrics=None if classes is None else ["accuracy"])
     return model

@@ -41,18 +41,20 @@ def start(module: str, task: object, **environment: str) -> subprocess.Popen:
     )
 
 
-def results(workers: Mapping[str, subprocess.Popen]) -> dict[str, Any]:
+def results(workers: Mapping[str, subprocess.Popen], *, unfinished: bool = False) -> dict[str, Any]:
     """Wait for processes that `start` started, side by side, and return the result of each.
 
     Args:
         workers: The processes, by what a complaint should call them.
+        unfinished: Whether a process that a signal ended is no failure, if it printed something first; its result is
+            then in the last line that it printed.
 
     Raises:
         RuntimeError: One failed; the message ends with the last line of what it complained. The others are ended, since
             they might wait for it for good.
     """
     with ThreadPoolExecutor(max(1, len(workers))) as pool:
-        futures = {pool.submit(_result, name, worker): name for name, worker in workers.items()}
+        futures = {pool.submit(_result, name, worker, unfinished): name for name, worker in workers.items()}
         try:
             found = {futures[done]: done.result() for done in as_completed(futures)}
         finally:  # after Ctrl-C too
@@ -61,11 +63,11 @@ def results(workers: Mapping[str, subprocess.Popen]) -> dict[str, Any]:
     return {name: found[name] for name in workers}
 
 
-def _result(name: str, worker: subprocess.Popen) -> Any:  # noqa: ANN401
+def _result(name: str, worker: subprocess.Popen, unfinished: bool) -> Any:  # noqa: ANN401
     output, errors = worker.communicate()
-    if worker.returncode < 0:
+    if worker.returncode < 0 and not (unfinished and output):
         raise RuntimeError(f"{name} failed: signal {-worker.returncode} ended it.")
-    if worker.returncode:
+    if worker.returncode > 0:
         raise RuntimeError(f"{name} failed: {(errors.strip() or 'it gave no reason').splitlines()[-1]}")
     return json.loads(output.splitlines()[-1])
 
@@ -107,3 +109,25 @@ def watched_memory() -> Iterator[Memory]:
         done.set()
         watcher.join()
         memory.most = max(memory.most, resident().rss)
+
+
+def limit_memory(allowed: int) -> float | None:
+    """Limit what this process may hold from here on, to what it holds now and some more.
+
+    Linux counts memory that is private to the process and can be written (`RLIMIT_DATA`). Where a library does not
+    expect to be refused memory, a signal ends the process, which then leaves no image of its memory behind.
+
+    Args:
+        allowed: How many mebibytes more.
+
+    Returns:
+        The limit in mebibytes, or None where the system cannot set one.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    import resource  # Windows has none
+
+    limit = psutil.Process().memory_info().data + allowed * MEBIBYTE
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return limit / MEBIBYTE

@@ -7,16 +7,18 @@ Walther 2000; Chen, Xu, Zhang & Guestrin 2016) keeps only those between segments
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 import pandas as pd
+import psutil
 
 from batchlab.checks import whole_number
-from batchlab.processes import MEBIBYTE, results, start, watched_memory
+from batchlab.processes import MEBIBYTE, limit_memory, results, start, watched_memory
 
 _STEP_SIZE = 1e-3
 _SHAPE = ("depth", "units", "batch_size", "segment")
@@ -89,7 +91,7 @@ def training_step(model: keras.Model) -> Callable[[keras.KerasTensor], None]:
     return step.get_concrete_function()
 
 
-def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
+def peak_memory(plan: pd.DataFrame, *, allowed: int | None = None) -> pd.DataFrame:
     """Measure the memory that training steps take at their peak.
 
     Each series has a process of its own, which takes its rows in turn; the processes run side by side. What is
@@ -100,10 +102,13 @@ def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
     Args:
         plan: One row a measurement. Columns: series (a name), depth, units, batch_size, segment (0 stores every
             activation). Within a series depth * units * batch_size must rise, since a process keeps what it once took.
+        allowed: Mebibytes that each process may take beyond its level before the first step, where the system can
+            limit that (`limit_memory`). A step that needs more ends its process, and the series with it.
 
     Returns:
-        The plan with two further columns: activations, what the outputs of all layers take (depth * units * batch_size
-        * 4 bytes), and peak, what was measured; both in mebibytes.
+        The plan with three further columns: activations, what the outputs of all layers take (depth * units *
+        batch_size * 4 bytes); peak, what was measured, NaN from the first step on that needed more than was allowed;
+        and limit, what the process may hold in all, NaN where none was set. All in mebibytes.
 
     Raises:
         TypeError: A number is not whole.
@@ -126,12 +131,13 @@ def peak_memory(plan: pd.DataFrame) -> pd.DataFrame:
                 f"peak_memory: series {name!r} does not rise in depth * units * batch_size; sort its rows."
             )
     workers = {
-        f"peak_memory: the process of series {name!r}": start(__spec__.name, series[list(_SHAPE)].to_dict("records"))
-        for name, series in every_series
+        f"peak_memory: the process of series {name!r}": _worker(series, allowed) for name, series in every_series
     }
-    for (name, _), peaks in zip(every_series, results(workers).values(), strict=True):
-        plan.loc[plan["series"] == name, "peak"] = peaks
-    return plan
+    measured = results(workers, unfinished=allowed is not None).values()
+    for (_, series), found in zip(every_series, measured, strict=True):
+        plan.loc[series.index, "peak"] = found["peaks"] + [np.nan] * (len(series) - len(found["peaks"]))
+        plan.loc[series.index, "limit"] = found["limit"]
+    return plan.astype({"peak": float, "limit": float})
 
 
 def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats: int) -> pd.DataFrame:
@@ -164,21 +170,35 @@ def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats:
     return pd.DataFrame(rows)
 
 
-def _peaks(shapes: list[dict[str, int]]) -> list[float]:
-    """The worker's part: the peak of each shape in turn, in mebibytes."""
+def _worker(series: pd.DataFrame, allowed: int | None) -> subprocess.Popen:
+    # The C library's own store for each thread takes memory in large pieces, which a limit would count though unused.
+    environment = {} if allowed is None else {"MALLOC_ARENA_MAX": "2"}
+    task = {"shapes": series[list(_SHAPE)].to_dict("records"), "allowed": allowed}
+    return start(__spec__.name, task, **environment)
+
+
+def _peaks(shapes: list[dict[str, int]], allowed: int | None) -> Iterator[dict]:
+    """The worker's part: the limit and the peaks so far, in mebibytes, before the first shape and after each."""
+    import tensorflow as tf
+
     steps = []
     for shape in shapes:
         step = training_step(deep_model(shape["depth"], shape["units"], segment=shape["segment"] or None))
         step(_random(1, shape["units"]))
         steps.append(step)
-    watched = []
+    found = {"peaks": [], "limit": None if allowed is None else limit_memory(allowed)}
+    level = psutil.Process().memory_info().rss
+    yield found
     for step, shape in zip(steps, shapes, strict=True):
-        with watched_memory() as memory:
-            x = _random(shape["batch_size"], shape["units"])
-            step(x)
-            step(x)
-        watched.append(memory)
-    return [(memory.most - watched[0].before) / MEBIBYTE for memory in watched]
+        try:
+            with watched_memory() as memory:
+                x = _random(shape["batch_size"], shape["units"])
+                step(x)
+                step(x)
+        except (MemoryError, tf.errors.ResourceExhaustedError):  # the kinder end; a signal is the usual one
+            return
+        found["peaks"].append((memory.most - level) / MEBIBYTE)
+        yield found
 
 
 def _random(rows: int, units: int) -> keras.KerasTensor:
@@ -187,4 +207,5 @@ def _random(rows: int, units: int) -> keras.KerasTensor:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_peaks(json.loads(sys.argv[1]))))
+    for found in _peaks(**json.loads(sys.argv[1])):
+        print(json.dumps(found), flush=True)

@@ -40,6 +40,7 @@ AIMS: tuple[Aim, ...] = get_args(Aim)
 
 _PILOT_SIZE = 32  # the batch size about which the others are arranged
 _THEN: dict[Aim, Aim] = {"seconds": "seconds", "updates": "rows", "rows": "updates"}  # decides among equals
+_ALIKE = 1.05  # dearer than this, a batch size is not taken in place of the best one, told from it or not
 _TAILS = (0.025, 0.975)
 _NONE = Estimate(math.nan, math.nan, math.nan)
 
@@ -56,15 +57,17 @@ class Advice:
         cost: What it needs until half of the runs have arrived: seconds, updates or rows.
         as_good: The batch sizes that the runs cannot tell from the best one, itself included.
         table: The evidence, one row a batch size: learning_rate with rate_low, rate_high; reached (share of the runs
-            that arrived); most_updates (where runs were cut short); epoch_updates (of one epoch); updates, rows and
-            seconds until half of the runs have arrived, each with _low and _high, infinite where fewer arrived;
-            update_seconds (of one update).
+            that arrived); rates (how many were tried); most_updates (where runs were cut short); epoch_updates (of one
+            epoch); updates, rows and seconds until half of the runs have arrived, each with _low and _high, infinite
+            where fewer arrived; update_seconds (of one update).
         critical: The critical batch size B in rows, from the updates measured, which are fitted by
             least * (1 + B / batch size); None where fewer than three batch sizes arrived.
         predicted: The critical batch size that the gradient noise predicts; None where it could not be measured.
         seeds: Runs of each batch size and rate.
         costs: For each aim what the batch sizes cost, shape (resamples of the seeds, batch sizes); the first one is
             that of all seeds.
+        untrained: The median validation loss before training, from which the target was chosen; NaN where it was given.
+        least: The least median validation loss of the first batch size tried; likewise.
     """
 
     aim: Aim
@@ -78,6 +81,8 @@ class Advice:
     predicted: Estimate | None
     seeds: int
     costs: dict[Aim, np.ndarray] = field(repr=False)
+    untrained: float = math.nan
+    least: float = math.nan
 
     def for_aim(self, aim: Aim) -> Advice:
         """Return the recommendation for another aim, from the same runs.
@@ -124,14 +129,14 @@ def recommend(
 
     Each batch size has its learning rate tuned. The target, unless given, leaves 5 % of the way from the untrained
     model's validation loss to the least median that a batch size near 32 reaches within `epochs`; the rest of the
-    way is the luck of the held-out rows. No batch size is trained beyond both twice the updates and twice the
-    rows of that first one: it would be the best for no aim (for seconds, as long as an update takes no less time with
-    more rows, and a row no more).
+    way is the luck of the held-out rows. No batch size is trained beyond both 1.5 times the updates and 1.5 times the
+    rows of its neighbour on the way from that first one: it would be the best for no aim (for seconds, as long as an
+    update takes no less time with more rows, and a row no more).
 
     Several batch sizes may be as good as the best one for all that the runs can tell (95 %; bootstrap, Efron 1979: the
-    seeds resampled, with the rates chosen anew, and the timing rounds). Of these the one recommended is, for the fewest
-    updates, that with the fewest rows; for the fewest rows, that with the fewest updates; for the fewest seconds, that
-    with the least median.
+    seeds resampled, with the rates chosen anew, and the timing rounds). Of those whose median is at most 5 % above the
+    least one the one recommended is, for the fewest updates, that with the fewest rows; for the fewest rows, that with
+    the fewest updates; for the fewest seconds, that with the least median.
 
     The default grid goes in steps of 4. If an update with b rows takes a + c b seconds, and (1 + B / b) times the least
     number of updates are needed (McCandlish et al. 2018), the best size between two of them saves at most an eighth.
@@ -169,8 +174,10 @@ def recommend(
     sizes = _checked_sizes(batch_sizes, task.rows)
     pilot = min(sizes, key=lambda size: abs(math.log2(size / _PILOT_SIZE)))
     frame = task.runs(pilot, epochs)(PILOT_RATES)
+    untrained = least = math.nan
     if target is None:
-        target = task.default_target(frame)
+        untrained, least = task.untrained_loss(), float(median_losses(frame).min())
+        target = task.default_target(untrained, least)
     found = best_rate(Target(target)(frame))
     if found is None:
         medians = median_losses(frame)
@@ -206,6 +213,8 @@ def recommend(
             predicted=predicted_critical(task, largest, tuned[largest].best),
             seeds=seeds,
             costs=costs,
+            untrained=untrained,
+            least=least,
         ),
         aim,
     )
@@ -271,6 +280,7 @@ def _record(size: int, steps: int, tuned: Tuned) -> dict[str, float]:
         "rate_low": low,
         "rate_high": high,
         "reached": reached,
+        "rates": tuned.scores.index.get_level_values("learning_rate").nunique(),
         "most_updates": tuned.most_updates,
         "epoch_updates": steps,
     }
@@ -294,8 +304,8 @@ def _chosen(advice: Advice, aim: Aim) -> Advice:
     best = int(costs[0].argmin())
     no_worse = (costs <= costs[:, [best]]).mean(axis=0)
     good = np.flatnonzero((no_worse >= _TAILS[0]) & np.isfinite(costs[0]))
-    other = advice.costs[_THEN[aim]][0]
-    at = int(good[other[good].argmin()])
+    alike = good[costs[0, good] <= _ALIKE * costs[0, best]]
+    at = int(alike[advice.costs[_THEN[aim]][0, alike].argmin()])
     return replace(
         advice,
         aim=aim,

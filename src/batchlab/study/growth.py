@@ -8,7 +8,11 @@ each batch size they become seconds.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TypedDict
 
 import keras
 import numpy as np
@@ -23,8 +27,50 @@ from batchlab.study.tuning import Best, Budget, best_rate
 from batchlab.training import fit_seeds
 
 _HELD_OUT, _HELD_OUT_SEED = 4096, 2**31
+_AT_ONCE = 2  # a million rows take most of a gibibyte while they are trained on
 _RESAMPLES = 1000
 _TAILS = (2.5, 97.5)  # per cent
+
+
+class Setting(TypedDict):
+    """The arguments of `after_one_pass` beside the model."""
+
+    table: Waves
+    rows: int
+    batch_size: int
+    learning_rates: Sequence[float]
+    seeds: int
+
+
+def after_passes(build_model: Callable[[], keras.Model], settings: Sequence[Setting]) -> list[pd.DataFrame]:
+    """Call `after_one_pass` for several settings, two at a time, each of them kept to one core where the system can.
+
+    To compile a program takes longer here than to run it. By itself, a setting would have a program compiled for each
+    core; kept to one, it has one.
+
+    Args:
+        build_model: As in `after_one_pass`.
+        settings: Begin with the longest, so that none of them is left to run alone.
+
+    Returns:
+        What `after_one_pass` returns, in the order of the settings.
+
+    Raises:
+        TypeError: As in `after_one_pass`.
+        ValueError: As in `after_one_pass`.
+    """
+    cores = SimpleQueue()
+    allowed = sorted(os.sched_getaffinity(0))[:_AT_ONCE] if hasattr(os, "sched_getaffinity") else [None] * _AT_ONCE
+    for core in allowed:
+        cores.put(core)
+
+    def keep_to_one_core() -> None:
+        core = cores.get()
+        if core is not None:
+            os.sched_setaffinity(0, {core})  # of this thread, and of those that it starts
+
+    with ThreadPoolExecutor(len(allowed), initializer=keep_to_one_core) as pool:
+        return list(pool.map(lambda setting: after_one_pass(build_model, **setting), settings))
 
 
 def after_one_pass(

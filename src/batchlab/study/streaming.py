@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
 from batchlab.checks import whole_number
 from batchlab.models import build_model
-from batchlab.processes import MEBIBYTE, results, start, watched_memory
+from batchlab.processes import limit_memory, results, start, watched_memory
 
 TARGET = "class"
 
@@ -180,7 +179,7 @@ def _outcomes(task: dict) -> list[dict]:
     kinds = {(training["batch_size"], training["streamed"]): training for training in trainings}
     for training in kinds.values():
         _train(model, path, training | {"rows": min(training["rows"], training["batch_size"])})
-    limit = None if task["allowed"] is None else _limited(task["allowed"])
+    limit = None if task["allowed"] is None else limit_memory(task["allowed"])
     return [training | {"limit": limit} | _measured(model, path, training) for training in trainings]
 
 
@@ -201,17 +200,6 @@ def _train(model: object, path: str, training: dict) -> None:
         model.fit(stream(path, batch_size=batch_size, seed=0).take(-(-rows // batch_size)), shuffle=False, verbose=0)
     else:
         model.fit(*read(path, rows=rows), batch_size=batch_size, verbose=0)
-
-
-def _limited(allowed: int) -> float | None:
-    """Limit what this process may hold; return the limit in mebibytes, or None where the system cannot."""
-    if not sys.platform.startswith("linux"):
-        return None
-    import resource  # Windows has none
-
-    limit = psutil.Process().memory_info().data + allowed * MEBIBYTE
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    return limit / MEBIBYTE
 
 
 if __name__ == "__main__":

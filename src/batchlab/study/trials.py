@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 
 from batchlab.statistics import Estimate, median
-from batchlab.study.curvature import LossSurface, critical_batch_size, noise_scale
+from batchlab.study.curvature import LossSurface, critical_batch_size, simple_noise_scale
 from batchlab.study.speed import Way, by_round, contestant, take_turns
 from batchlab.study.tuning import Best, Target, best_rate, widened
 from batchlab.training import draw_weights, fit_seeds
 
 PILOT_RATES = tuple(4.0**power for power in range(-5, 2))
 RESAMPLES = 1000
-_STEPS = range(-2, 3)  # powers of 2 about the rate that is expected
+_STEPS = [step / 2 for step in range(-4, 5)]  # powers of 2 about the rate that is expected
 _GROWTH = 0.75  # of the best rate with the batch size: between the root (Adam) and the line (SGD)
-_SLACK = 2  # a batch size stops where it has cost so many times as much as the pilot, for every aim
+_SLACK = 1.5  # a batch size stops where it has cost so many times as much as its neighbour, for every aim
 _LEFT = 0.05  # of the way down to the least validation loss; its last part is the luck of the held-out rows
 _ROUNDS, _TIMED_UPDATES = 15, 300
 _NOISE_SEEDS, _NOISE_PLACES, _NOISE_ROWS = 8, 6, 2048
@@ -94,14 +94,21 @@ class Task:
         )
         return [[values[run] for values in weights] for run in range(_NOISE_SEEDS)]
 
-    def default_target(self, frame: pd.DataFrame) -> float:
-        """The validation loss that leaves `_LEFT` of the way from the untrained model's to the least one."""
+    def untrained_loss(self) -> float:
+        """Return the median validation loss before training, over up to 16 seeds."""
         model = self.build_model()
         untrained = []
         for seed in range(min(self.seeds, 16)):
             draw_weights(model, seed)
             untrained.append(model.evaluate(*self.held_out, batch_size=1024, verbose=0, return_dict=True)["loss"])
-        start, least = np.median(untrained), median_losses(frame).min()
+        return float(np.median(untrained))
+
+    def default_target(self, start: float, least: float) -> float:
+        """Return the validation loss that leaves `_LEFT` of the way from the untrained model's to the least one.
+
+        Raises:
+            ValueError: There is no way down.
+        """
         if not least < start:
             raise ValueError(
                 f"recommend: no learning rate from {PILOT_RATES[0]:g} to {PILOT_RATES[-1]:g} learns: the median "
@@ -138,25 +145,29 @@ def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Be
         target: What is to be reached.
         sizes: Batch sizes, rising.
         pilot: One of them.
-        found: Its best rate among `PILOT_RATES`, which gives the budget of all.
+        found: Its best rate among `PILOT_RATES`, which gives its budget; that of others comes from their neighbour.
     """
 
-    def tuned(size: int, rate: float) -> Tuned:
-        epochs = math.ceil(_SLACK * found.score.value * max(1, pilot / size) / task.steps(size))
+    def tuned(size: int, rate: float, known: int, needed: float) -> Tuned:
+        epochs = math.ceil(_SLACK * needed * max(1, known / size) / task.steps(size))
         middle = round(math.log2(rate))
         frame = widened(task.runs(size, epochs), [2.0 ** (middle + step) for step in _STEPS], [target])
         scores = target(frame)
         return Tuned(scores, best_rate(scores), epochs * task.steps(size))
 
-    # These five rates include the pilot's best one, so that half of its runs arrive again.
-    done = {pilot: tuned(pilot, found.rate)}
+    # These rates include the pilot's best one, so that half of its runs arrive again.
+    done = {pilot: tuned(pilot, found.rate, pilot, found.score.value)}
     at = sizes.index(pilot)
     for path in (sizes[at + 1 :], sizes[:at][::-1]):
-        previous, rate = pilot, done[pilot].best.rate
+        # A larger size that needs more updates than a smaller one, or a smaller one that needs more rows than a larger
+        # one, costs more of everything.
+        previous, rate, known, needed = pilot, done[pilot].best.rate, pilot, done[pilot].best.score.value
         for size in path:
             rate *= (size / previous) ** _GROWTH
-            done[size] = tuned(size, rate)
-            previous, rate = size, rate if done[size].best is None else done[size].best.rate
+            done[size] = tuned(size, rate, known, needed)
+            previous = size
+            if best := done[size].best:
+                rate, known, needed = best.rate, size, best.score.value
     return done
 
 
@@ -199,7 +210,7 @@ def predicted_critical(task: Task, batch_size: int, best: Best) -> Estimate | No
     try:
         surface = LossSurface(model, task.x[rows], task.y[rows])
         scales = [
-            [noise_scale(surface, w).simple for w in task.weights(batch_size, best.grid_rate, epochs)]
+            [simple_noise_scale(surface, w) for w in task.weights(batch_size, best.grid_rate, epochs)]
             for epochs in places
         ]
         return median([critical_batch_size(of_run) for of_run in np.array(scales).T])

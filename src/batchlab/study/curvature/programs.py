@@ -65,6 +65,17 @@ class Programs:
         self.each_row = _AtFirstCall(self._each_row)
         self.hessian_product = _AtFirstCall(self._hessian_product)
 
+    def together(self) -> tuple[Callable, Callable]:
+        """Return `all_rows` and `hessian_product` of several networks at once, every argument with them in axis 0.
+
+        Each is compiled at its first call, for this number of networks.
+        """
+
+        def of_each(function: Callable) -> _AtFirstCall:
+            return _AtFirstCall(lambda *stacked: tf.vectorized_map(lambda one: function(*one), stacked, warn=False))
+
+        return of_each(self._all_rows), of_each(self._hessian_product)
+
     def _loss(self, theta: tf.Tensor, state: list, x: Any, y: Any, weight: Any = None) -> tf.Tensor:  # noqa: ANN401
         parts = tf.split(theta, [int(np.prod(shape)) for shape in self._shapes])
         weights = [

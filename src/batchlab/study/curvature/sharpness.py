@@ -11,8 +11,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from batchlab.checks import positive_number, whole_number
 from batchlab.study.curvature.surface import LossSurface, NotFiniteError, Place, Weights
 
-_TOLERANCE = 1e-5  # of an eigenpair's residual; products in float32 allow no less
-_STARTS = 8  # of the search for the highest corner; they found it for 95 % of 300 random quadratics of 12 weights
+TOLERANCE = 1e-5  # of an eigenpair's residual; products in float32 allow no less
+STARTS = 8  # of the search for the highest corner; they found it for 95 % of 300 random quadratics of 12 weights
 
 
 def largest_eigenvalues(surface: LossSurface, w: Weights = None, count: int = 1) -> np.ndarray:
@@ -111,9 +111,19 @@ def _greatest_rise(surface: LossSurface, place: Place, box: np.ndarray) -> float
     # Where the loss curves upwards its maximum is a corner. The gradient points to one; where that is zero, products of
     # the Hessian, in units of the box, point more often to those of large curvature.
     hessian = surface.hessian(place)
-    random = np.random.default_rng(0).normal(size=(_STARTS, surface.size))  # always the same: a figure repeats
+    random = np.random.default_rng(0).normal(size=(STARTS, surface.size))  # always the same: a figure repeats
     starts = [gradient, *(hessian.matvec(box * r) for r in random)]
     corner = min((_lowest_corner(fall, np.sign(start)) for start in starts), key=lambda z: fall(z)[0])
+    return highest_from(fall, corner)
+
+
+def highest_from(fall: Callable[[np.ndarray], tuple[float, np.ndarray]], corner: np.ndarray) -> float:
+    """Return how far the loss rises where L-BFGS-B ends that begins in a corner of the box [-1, 1]^P; at least 0.
+
+    Args:
+        fall: How far the loss falls at a place of the box, below 0 where it rises, and the slope there.
+        corner: Where to begin, shape (P,).
+    """
     size = abs(fall(corner)[0])
     if size == 0:
         return 0.0
@@ -122,7 +132,7 @@ def _greatest_rise(surface: LossSurface, place: Place, box: np.ndarray) -> float
         height, slope = fall(z)
         return height / size, slope / size  # L-BFGS-B's tolerances suit functions of about 1
 
-    limits = scipy.optimize.Bounds(-np.ones(surface.size), np.ones(surface.size))
+    limits = scipy.optimize.Bounds(-np.ones(len(corner)), np.ones(len(corner)))
     end = scipy.optimize.minimize(scaled, corner, jac=True, method="L-BFGS-B", bounds=limits)
     return max(0.0, -float(end.fun * size))
 
@@ -151,5 +161,5 @@ def _top(operator: LinearOperator, count: int) -> tuple[np.ndarray, np.ndarray]:
         return product / start, np.ones((1, 1))
     if not product.any():  # ARPACK takes no zero matrix
         return np.zeros(count), np.eye(size, count)
-    values, vectors = eigsh(operator, k=count, which="LA", v0=start, tol=_TOLERANCE)
+    values, vectors = eigsh(operator, k=count, which="LA", v0=start, tol=TOLERANCE)
     return values[::-1], vectors[:, ::-1]

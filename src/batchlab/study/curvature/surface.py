@@ -212,6 +212,76 @@ class LossSurface:
         return losses, gradients
 
 
+class LossSurfaces:
+    """The losses of several networks of one structure, each on rows of its own, from one program for all of them.
+
+    For small networks a call costs more than what it computes: for 64 documented ones together it takes a fifth to a
+    tenth of the processor time of 64 calls.
+
+    Attributes:
+        single: The surfaces, one a network.
+        size: P, the number of trainable parameters of one network.
+    """
+
+    def __init__(self, surfaces: Sequence[LossSurface]) -> None:
+        """Take the surfaces; nothing is compiled yet.
+
+        Raises:
+            ValueError: There is none, or models or data of two of them differ in structure or shape.
+        """
+        self.single = list(surfaces)
+        if not self.single:
+            raise ValueError("LossSurfaces: there is no surface; give at least one.")
+        for k, surface in enumerate(self.single):
+            if surface._programs is not self.single[0]._programs:
+                raise ValueError(
+                    f"LossSurfaces: surface {k} differs from surface 0 in the structure of its model or the shape of "
+                    "its data; give surfaces of one structure."
+                )
+        self.size = self.single[0].size
+        self._data = keras.tree.map_structure(lambda *one: tf.stack(one), *(s._data for s in self.single))
+        self._all_rows, self._hessian_product = self.single[0]._programs.together()
+
+    def places(self, weights: Sequence[Weights]) -> Place:
+        """Return weights as the other methods use them, with the networks in the first axis of every array.
+
+        Raises:
+            ValueError: There is not one set of weights for each network, or one does not fit.
+            NotFiniteError: They hold NaN or infinity.
+        """
+        if len(weights) != len(self.single):
+            raise ValueError(
+                f"LossSurfaces: {len(weights)} sets of weights for {len(self.single)} networks; give one each."
+            )
+        found = [surface.place(w) for surface, w in zip(self.single, weights, strict=True)]
+        return Place(
+            np.stack([place.parameters for place in found]),
+            [np.stack(values) for values in zip(*(place.state for place in found), strict=True)],
+        )
+
+    def values_and_gradients(self, places: Place) -> tuple[np.ndarray, np.ndarray]:
+        """Return each network's loss, shape (networks,), and its gradient, shape (networks, P)."""
+        parameters = places.parameters.astype(self.single[0]._dtype)
+        values, gradients = self._all_rows(parameters, places.state, self._data)
+        return values.numpy().astype(np.float64), gradients.numpy()
+
+    def hessian_products(self, places: Place, v: np.ndarray) -> np.ndarray:
+        """Return each network's Hessian times a vector of its own; vectors and products of shape (networks, P).
+
+        Raises:
+            NotFiniteError: A product is not finite.
+        """
+        dtype = self.single[0]._dtype
+        products = self._hessian_product(
+            places.parameters.astype(dtype), places.state, self._data, v.astype(dtype)
+        ).numpy()
+        if len(broken := np.flatnonzero(~np.isfinite(products).all(axis=1))):
+            raise NotFiniteError(
+                f"The second derivatives of network {broken[0]} are not finite at these weights: its loss overflows."
+            )
+        return products.astype(np.float64)
+
+
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays])
 
