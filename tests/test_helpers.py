@@ -1,5 +1,9 @@
+from itertools import product
+from types import SimpleNamespace
+
 import keras
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,52 +186,69 @@ def test_bands_refuse_a_column_that_is_not_there(history):
         helpers.plot_bands(helpers.history_frame(history, batch_size=250), y="precision")
 
 
+def losses(batch_size, seeds, epochs, height):
+    """Results whose losses say where they come from: seed / 100, one less each epoch, and the height."""
+    rows = [(batch_size, seed, epoch, seed / 100 - epoch + height) for seed in range(seeds) for epoch in epochs]
+    frame = pd.DataFrame(rows, columns=["batch_size", "seed", "epoch", "loss"])
+    return frame.assign(learning_rate=0.0003, val_loss=frame["loss"] + 10)
+
+
+def test_runs_are_drawn_beside_the_median_of_others_and_told():
+    runs, reference = losses(8, 101, (1, 2), 0), losses(32, 3, (1, 2, 3), 5)
+    figure, alt = helpers.plot_beside(runs, reference, name="three runs", ylim=(0, 20))
+    for ax, shift in zip(figure.axes, (0, 10), strict=True):
+        median, dotted = ax.get_lines()
+        assert (median.get_color(), len(ax.collections), ax.get_ylim()) == (helpers.colour(8), 1, (0, 20))
+        np.testing.assert_allclose(median.get_ydata(), [shift - 0.5, shift - 1.5])
+        np.testing.assert_allclose(dotted.get_ydata(), [shift + 4.01, shift + 3.01])  # up to the runs' last epoch
+    assert alt == (
+        "Median and 95 % band of 101 runs at batch size 8, learning rate 0.0003, 2 epochs; a dotted line is the median "
+        "of three runs. Left, training loss ends at -1.500 nats, the band from -1.975 to -1.025, the dotted line at "
+        "3.010. Right, validation loss ends at 8.500 nats, the band from 8.025 to 8.975, the dotted line at 13.010."
+    )
+    figure, alt = helpers.plot_beside(losses(8, 1, (1, 2), 0), reference, name="three runs", ylim=(0, 20))
+    assert not any(ax.collections for ax in figure.axes)
+    assert alt.startswith("One run at batch size 8") and "-2.000 nats, the dotted line" in alt
+
+
+def test_the_sliders_on_the_documented_experiment_train_each_setting_once():
+    """The cells of `04_batch_size_32`, on results that take no training."""
+    notebook = nbformat.read("notebooks/04_batch_size_32.ipynb", as_version=4)
+    sources = [
+        cell.source for cell in notebook.cells if "def trained(" in cell.source or "helpers.sliders(" in cell.source
+    ]
+    asked, offered = [], {}
+
+    def fit_seeds(build_model, x, y, *, seeds, batch_size, epochs, learning_rates, validation_split):
+        asked.append((batch_size, *learning_rates))
+        return losses(batch_size, seeds, range(1, epochs + 1), 0).assign(learning_rate=learning_rates[0])
+
+    def sliders(draw, **choices):
+        offered.update(choices, draw=draw)
+
+    scope = {
+        "helpers": SimpleNamespace(
+            build_model=None, fit_seeds=fit_seeds, plot_beside=helpers.plot_beside, sliders=sliders
+        ),
+        "results": losses(32, 256, range(1, 101), 0),
+        "answer": pd.DataFrame({"loss": [0]}, index=pd.MultiIndex.from_tuples([(100, 0.5)])),
+        "x": None,
+        "y": None,
+    }
+    for source in sources:
+        exec(source, scope)
+    draw = offered.pop("draw")
+    settings = [dict(zip(offered, values, strict=True)) for values in product(*offered.values())]
+    for setting in [{}, *settings]:
+        _, alt = draw(**setting)
+        plt.close("all")
+        assert (
+            f"batch size {setting.get('batch_size', 32)}, learning rate {setting.get('learning_rate', 0.01):g}," in alt
+        )
+    assert sorted(asked) == sorted(product(offered["batch_size"], offered["learning_rate"]))  # and the runs are a part
+
+
 def test_plotting_leaves_global_settings_alone(history):
     before = dict(plt.rcParams)
     helpers.plot_history(history, batch_size=250)
     assert dict(plt.rcParams) == before
-
-
-# --- verdicts ----------------------------------------------------------------------------------------
-
-
-def test_a_verdict_displays_the_claim_the_outcome_and_the_sentence(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    helpers.verdict("G5", "holds", "All 12 runs left it.")
-    helpers.verdict("G5", "holds only if", "the step is long: 0.3 at least.")
-    claim = "The noise helps to escape shallow local minima."
-    assert shown[0]["text/plain"] == f"Claim G5. {claim} Holds. All 12 runs left it."
-    assert shown[1]["text/plain"] == f"Claim G5. {claim} Holds only if the step is long: 0.3 at least."
-    assert shown[0]["text/markdown"] == f"> **Claim G5.** *{claim}*\n>\n> **Holds.** All 12 runs left it."
-
-
-@pytest.mark.parametrize(
-    ("claim", "outcome", "sentence", "complaint"),
-    [
-        ("X1", "holds", "1 of 1.", "there is no claim 'X1'; data/claims.json holds G1"),
-        ("G1", "true", "1 of 1.", "'true' is no verdict; choose among 'holds'"),
-        ("G1", "holds", "Surely.", "no measured figure"),
-    ],
-)
-def test_a_verdict_that_says_nothing_is_refused(claim, outcome, sentence, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        helpers.verdict(claim, outcome, sentence)
-
-
-def test_an_answer_displays_the_question_and_the_sentence(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    helpers.answer("Q2", "By a factor of 2.")
-    question = "How do learning rate and schedules interact with batch size?"
-    assert shown[0]["text/plain"] == f"Question Q2. {question} Answer. By a factor of 2."
-    assert shown[0]["text/markdown"] == f"> **Question Q2.** *{question}*\n>\n> **Answer.** By a factor of 2."
-
-
-def test_a_claim_is_not_answered_and_a_question_gets_no_verdict():
-    with pytest.raises(ValueError, match=r"answer: there is no question 'E1'; data/claims\.json holds Q1"):
-        helpers.answer("E1", "1 of 1.")
-    with pytest.raises(ValueError, match="verdict: there is no claim 'Q1'"):
-        helpers.verdict("Q1", "holds", "1 of 1.")
-    with pytest.raises(ValueError, match="no measured figure"):
-        helpers.answer("Q1", "Surely.")

@@ -10,6 +10,7 @@ import pytest
 SRC = Path(__file__).resolve().parent.parent / "src"
 IDEAS = [f"batchlab.ideas.{name}" for name in ("descent", "autodiff", "recursion", "exercises")]
 FIGURES = [f"batchlab.figures.{path.stem}" for path in (SRC / "batchlab" / "figures").glob("[!_]*.py")]
+FIGURES.append("batchlab.figures.playground")
 FRAMEWORKS = ("tensorflow", "keras")
 
 # The exercises import their modules, one a notebook, when they are first asked for.

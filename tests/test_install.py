@@ -102,6 +102,8 @@ def test_the_wheel_holds_the_engines_and_nothing_of_the_clone(wheel):
     assert top == "batchlab"
     parts = {path.relative_to(ROOT / "src") for path in (ROOT / "src" / "batchlab").rglob("*.py")}
     assert parts == {path.relative_to(wheel) for path in wheel.rglob("*.py")}
+    pages = {path for path in (ROOT / "src" / "batchlab").rglob("*") if path.suffix in {".js", ".css", ".html"}}
+    assert len(pages) >= 6 and all((wheel / path.relative_to(ROOT / "src")).exists() for path in pages)
 
 
 def test_an_installed_batchlab_trains_with_what_it_declares(clean):

@@ -21,6 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STAND_IN = ROOT / "data" / "stand_in.csv"
 
 FIGURE_KB, BESIDES_KB, EACH_KB = 75, 100, 320  # on average; every run adds as much to the history
+LINES = 25  # of a code cell: what a reader takes in at a glance
 
 IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
 PLACES = r"/(?:home|root|tmp|Users|work|private|var/folders)/|[A-Za-z]:\\+(?:Users|Temp)\b"
@@ -170,9 +171,9 @@ def runs_on_plain_python(notebook):
 
 def cells_are_short(notebook):
     return [
-        f"{name} has {len(cell.source.splitlines())} lines; 40 are the limit"
+        f"{name} has {len(cell.source.splitlines())} lines; {LINES} are the limit"
         for name, cell in code_cells(notebook)
-        if len(cell.source.splitlines()) > 40
+        if len(cell.source.splitlines()) > LINES
     ]
 
 
@@ -425,7 +426,7 @@ COUNTER_EXAMPLES = [
     (begins_with_the_silent_set_up, put(1, "outputs", [stream("stdout", "Cloning")])),
     (runs_on_plain_python, without_kernel),
     (runs_on_plain_python, with_own_kernel),
-    (cells_are_short, put(3, "source", "x\n" * 41)),
+    (cells_are_short, put(3, "source", "x\n" * 26)),
     (defines_no_class, put(3, "source", "class Layer:\n    pass")),
     (imports_only_helpers_from_here, put(3, "source", "from batchlab.data import load_ads")),
     (imports_only_helpers_from_here, put(3, "source", "import batchlab.training as training")),

@@ -138,6 +138,23 @@ def test_sliders_add_live_controls_to_the_same_figure_in_jupyterlab(shown, monke
     assert shown[1][0]["text/plain"] == "A line from batch size 1 to rate 0.2."
 
 
+def test_a_slider_that_is_moved_draws_anew_and_one_that_is_not_does_not(shown, monkeypatch):
+    import ipywidgets
+
+    monkeypatch.setitem(os.environ, "JPY_SESSION_NAME", "01.ipynb")
+    real, made = ipywidgets.interactive_output, {}
+    monkeypatch.setattr(
+        ipywidgets, "interactive_output", lambda redraw, controls: made.update(controls) or real(redraw, controls)
+    )
+    sliders(draw, batch_size=[1, 32], rate=[0.1, 0.2])
+    made["batch_size"].value = 1
+    made["rate"].value = 0.1  # as it was
+    made["rate"].value = 0.2
+    texts = [data["text/plain"] for data, _ in shown if "image/png" in data]
+    assert texts[-2:] == ["A line from batch size 1 to rate 0.1.", "A line from batch size 1 to rate 0.2."]
+    assert len(texts) == 4  # the figure, the same as the sliders begin, and one for each move
+
+
 @pytest.mark.parametrize(
     ("choices", "complaint"),
     [

@@ -36,9 +36,12 @@ PACKAGES = {
     "scipy": "scipy",
     "igraph": "igraph",
     "ipywidgets": "ipywidgets",
+    "anywidget": "anywidget",
+    "traitlets": "traitlets",
     "psutil": "psutil",
     "pyarrow": "pyarrow",
     "platformdirs": "platformdirs",
+    "jinja2": "jinja2",
 }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from batchlab.claims import documented_runs
 from batchlab.figures.style import INK, colour, subplots
@@ -109,6 +110,41 @@ def plot_bands(
     ax.set(xlabel=_UNITS.get(x, x), ylabel=_UNITS.get(y, y))
     ax.legend()
     return ax
+
+
+def plot_beside(
+    runs: pd.DataFrame, reference: pd.DataFrame, *, name: str, ylim: tuple[float, float]
+) -> tuple[Figure, str]:
+    """Draw training and validation loss of some runs, with their bands, beside the median of reference runs.
+
+    Args:
+        runs: Long results of one batch size and learning rate, with columns batch_size, learning_rate, seed, epoch,
+            loss and val_loss; one run is drawn without a band.
+        reference: Results of the same form and of at least as many epochs, of which the median is drawn, dotted.
+        name: Of the reference, for the legend.
+        ylim: Lowest and highest loss shown, in nats; given, so that figures of several settings can be compared.
+
+    Returns:
+        The figure and its alt text, as `sliders` takes them.
+    """
+    figure, axes = subplots(2)
+    count, until = runs["seed"].nunique(), runs["epoch"].max()
+    batch_size, rate = runs[["batch_size", "learning_rate"]].iloc[0]
+    setting = f"batch size {batch_size:.0f}, learning rate {rate:g}"
+    told = []
+    for ax, metric, part in zip(axes, ("loss", "val_loss"), ("training", "validation"), strict=True):
+        plot_bands(runs, y=metric, ax=ax, label=setting)
+        dotted = reference[reference["epoch"] <= until].groupby("epoch")[metric].median()
+        ax.plot(dotted, color=INK, linestyle=":", linewidth=1.3, label=name)
+        ax.set(title=f"{part.capitalize()} loss", ylim=ylim)
+        low, median, high = band(runs.loc[runs["epoch"] == until, metric])
+        spread = f", the band from {low:.3f} to {high:.3f}" if count > 1 else ""
+        told.append(f"{part} loss ends at {median:.3f} nats{spread}, the dotted line at {dotted[until]:.3f}")
+    axes[0].legend()
+    axes[1].get_legend().remove()
+    who = f"Median and 95 % band of {count} runs" if count > 1 else "One run"
+    alt = f"{who} at {setting}, {until} epochs; a dotted line is the median of {name}. "
+    return figure, f"{alt}Left, {told[0]}. Right, {told[1]}."
 
 
 def plot_documented(ax: Axes, batch_size: int, metric: str) -> Axes:

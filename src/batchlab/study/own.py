@@ -1,0 +1,163 @@
+"""`study_table`: which batch size and learning rate suit a table of one's own, and a check by fresh runs. Never draws.
+
+`recommend` gives the advice; runs with other seeds than those that chose then show what it is worth.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from batchlab.models import build_model
+from batchlab.statistics import median
+from batchlab.study.advice import Advice, Aim, recommend
+from batchlab.study.trials import PILOT_RATES
+from batchlab.study.tuning import Target
+from batchlab.table.encoding import Encoded, split_and_encode
+from batchlab.table.own import OwnTable
+from batchlab.training import fit_seeds
+
+FRESH_SEEDS = range(10_000, 10_256)
+"""Of the runs behind each curve. They number 256 since `fit_seeds` then uses the programs that the tuning compiled."""
+
+HIDDEN = (16,)
+_EPOCHS, _UPDATES, _LEAST_EPOCHS = 30, 1000, 5  # the first budget; so the time of a study hardly grows with the table
+
+
+@dataclass(frozen=True)
+class Study:
+    """Advice for a table, and what it rests on.
+
+    Attributes:
+        table: As it was read.
+        encoded: As it was trained on.
+        advice: Batch sizes, learning rates and their costs, see `recommend`.
+        hidden: Units of the network's hidden layers.
+        optimizer: Its name.
+        epochs: The budget of the first batch size tried.
+        runs: Fresh runs of each batch size at its best learning rate, as `fit_seeds` returns them.
+        fresh: One row a batch size: reached (share of the fresh runs that arrived), and updates, low, high (95 %) until
+            half of them had; infinite where fewer did.
+        without_features: The validation loss of a model that knows the training targets alone: the shares of the
+            classes, or the mean.
+        trained: Runs of this study, those that were cut short included.
+        took: Seconds of the whole study.
+        notes: What was said on the way.
+    """
+
+    table: OwnTable
+    encoded: Encoded
+    advice: Advice
+    hidden: Sequence[int]
+    optimizer: str
+    epochs: int
+    runs: pd.DataFrame = field(repr=False)
+    fresh: pd.DataFrame = field(repr=False)
+    without_features: float
+    trained: int
+    took: float
+    notes: list[str]
+
+    def promise_kept(self) -> bool:
+        """Whether the fresh runs of the batch size recommended agree with what was found, by 95 % intervals."""
+        found = self.advice.table.set_index("batch_size").loc[self.advice.batch_size]
+        fresh = self.fresh.set_index("batch_size").loc[self.advice.batch_size]
+        return bool(fresh["low"] <= found["updates_high"] and found["updates_low"] <= fresh["high"])
+
+
+def study_table(
+    table: OwnTable,
+    *,
+    aim: Aim = "seconds",
+    seeds: int = 64,
+    epochs: int | None = None,
+    optimizer: str = "adam",
+) -> Study:
+    """Recommend a batch size and a learning rate for a table, and check the recommendation by fresh runs.
+
+    The network has one hidden layer of 16 units; a fifth of the rows is held out (`split_and_encode`). The target is
+    the default one of `recommend`: a twentieth of the way down from the untrained validation loss is left.
+
+    Args:
+        table: What `read_table` returns.
+        aim: What shall be least: "seconds", "updates" or "rows".
+        seeds: Runs of each batch size and learning rate tried.
+        epochs: The budget in which the first batch size shows what loss can be reached. Without it 30; fewer, but at
+            least 5, where they would be more than 1,000 updates of 16 rows.
+        optimizer: As `build_model` takes it.
+
+    Raises:
+        DataError: The table cannot be encoded.
+        ValueError: Nothing can be learned from it, or as `recommend` does.
+    """
+    start = time.perf_counter()
+    encoded = split_and_encode(table)
+    if epochs is None:
+        epochs = first_budget(len(encoded.y))
+    build = partial(build_model, HIDDEN, features=encoded.x.shape[1], classes=encoded.classes, optimizer=optimizer)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        advice = recommend(
+            encoded.x, encoded.y, build, aim=aim, validation_data=encoded.held_out, epochs=epochs, seeds=seeds
+        )
+        tried = advice.table[advice.table["learning_rate"].notna()]
+        frames = [
+            fit_seeds(
+                build,
+                encoded.x,
+                encoded.y,
+                seeds=FRESH_SEEDS,
+                batch_size=int(row.batch_size),
+                epochs=math.ceil(row.most_updates / row.epoch_updates),
+                learning_rates=[row.learning_rate],
+                validation_data=encoded.held_out,
+            )
+            for row in tried.itertuples()
+        ]
+    return Study(
+        table=table,
+        encoded=encoded,
+        advice=advice,
+        hidden=HIDDEN,
+        optimizer=optimizer,
+        epochs=epochs,
+        runs=pd.concat(frames, ignore_index=True),
+        fresh=pd.DataFrame([_arrivals(frame, advice.target) for frame in frames]),
+        without_features=_without_features(encoded),
+        trained=(len(PILOT_RATES) + int(advice.table["rates"].sum())) * seeds + len(frames) * len(FRESH_SEEDS),
+        took=time.perf_counter() - start,
+        notes=[str(one.message) for one in said if issubclass(one.category, UserWarning)],
+    )
+
+
+def first_budget(rows: int) -> int:
+    """Return the epochs of the first batch size, which show what loss can be reached; `rows` are those trained on."""
+    return max(_LEAST_EPOCHS, min(_EPOCHS, _UPDATES * 16 // rows))
+
+
+def _arrivals(frame: pd.DataFrame, target: float) -> dict[str, float]:
+    scores = Target(target)(frame).to_numpy()
+    arrived = median(scores)
+    return {
+        "batch_size": int(frame["batch_size"].iloc[0]),
+        "reached": float(np.isfinite(scores).mean()),
+        "updates": arrived.value,
+        "low": arrived.low,
+        "high": arrived.high,
+    }
+
+
+def _without_features(encoded: Encoded) -> float:
+    """The validation loss of the best constant answer."""
+    y, y_held_out = encoded.y, encoded.held_out[1]
+    if encoded.classes is None:
+        return float(np.mean((y_held_out - y.mean()) ** 2))
+    shares = np.bincount(y.astype(int), minlength=encoded.classes) / len(y)
+    return float(-np.log(np.maximum(shares[y_held_out.astype(int)], 1e-7)).mean())  # as Keras clips probabilities

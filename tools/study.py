@@ -1,0 +1,98 @@
+"""Study a table of one's own: `make study DATA=path TARGET=column` writes build/study/NAME.html.
+
+The report comes from notebooks/11_your_own_data.ipynb, run with these parameters; its executed copy lies beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from batchlab.table.own import Kind, Missing, read_table  # noqa: E402
+from batchlab.table.schema import DataError  # noqa: E402
+
+NOTEBOOK = ROOT / "notebooks" / "11_your_own_data.ipynb"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check the table, run the notebook, and say where the report is.
+
+    Args:
+        arguments: Command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit status: 0, or 2 where the table cannot be used or nothing can be learned from it.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="a CSV or Parquet file")
+    parser.add_argument("target", help="the column to be predicted")
+    parser.add_argument("--missing", choices=get_args(Missing), default="refuse", help="what to do about missing cells")
+    parser.add_argument("--drop", action="append", default=[], help="a column to leave out; may be repeated")
+    parser.add_argument("--kind", choices=get_args(Kind), help="what the target is; guessed without it")
+    parser.add_argument("--aim", choices=("seconds", "updates", "rows"), default="seconds", help="what shall be least")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "study", help="where the report goes")
+    options = parser.parse_args(arguments)
+
+    start = time.perf_counter()
+    if not options.data.name or not options.target:
+        print("Name a file and a column: make study DATA=path TARGET=column", file=sys.stderr)
+        return 2
+    try:  # in a second, and without a notebook's traceback around the complaint
+        read_table(options.data, options.target, missing=options.missing, drop=options.drop, kind=options.kind)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 2
+    options.output.mkdir(parents=True, exist_ok=True)
+    report = (options.output / f"{options.data.stem}.html").resolve()
+    report.unlink(missing_ok=True)  # that of an earlier run must not pass for this one's
+    parameters = {
+        "DATA": str(options.data.expanduser().resolve()),
+        "TARGET": options.target,
+        "MISSING": options.missing,
+        "DROP": options.drop,
+        "KIND": options.kind,
+        "AIM": options.aim,
+        "REPORT": str(report),
+    }
+    failure = execute(parameters, report.with_suffix(".ipynb"))
+    if failure:
+        print(failure, file=sys.stderr)
+        return 2
+    print(f"{_shown(report)}: written in {time.perf_counter() - start:.0f} s.")
+    print(f"{_shown(report.with_suffix('.ipynb'))}: the notebook behind it.")
+    return 0
+
+
+def execute(parameters: dict[str, object], copy: Path) -> str | None:
+    """Run the notebook with these parameters; return what went wrong, or None."""
+    import papermill  # takes a second
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        papermill.execute_notebook(
+            NOTEBOOK,
+            copy,
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=NOTEBOOK.parent,
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"{error.evalue}\n(in code cell {error.exec_count} of {_shown(copy)})"
+    return None
+
+
+def _shown(path: Path) -> str:
+    """The path as a reader would type it: relative when it is below the current folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
