@@ -2,10 +2,11 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: run test test-stand-in test-colab reference bench sweep cluster lab lint lock colab
+.PHONY: run test test-stand-in test-colab reference bench sweep cluster study check-study book browser lab lint lock colab
 
-run: .venv/installed  ## execute every notebook into build/notebooks and print documented against measured
+run: .venv/installed  ## execute every notebook into build/notebooks, print documented against measured, and build the web book
 	$(PY) tools/run_notebooks.py
+	$(PY) tools/build_book.py
 
 test: lint  ## ruff, unit tests, and every notebook under nbval: on the real table where it is, else on the stand-in
 	$(PY) tools/run_tests.py
@@ -31,6 +32,18 @@ sweep: .venv/installed  ## the runs behind the comparison notebooks, 200,000 and
 cluster: .venv/installed  ## a sweep on a Dask scheduler and two workers, all on this machine
 	$(PY) tools/cluster_sweep.py
 
+study: .venv/installed  ## make study DATA=path TARGET=column: batch size and rate for a table of your own, as an HTML report
+	$(PY) tools/study.py "$(DATA)" "$(TARGET)" $(OPTIONS)
+
+check-study: .venv/installed  ## the advice for five tables against brute force, into build/; some minutes
+	$(PY) tools/check_study.py
+
+book: .venv/installed  ## the web book of the stored notebooks, into build/book, without a network
+	$(PY) tools/build_book.py
+
+browser: .venv/browser  ## notebooks in JupyterLab, playground and web book in a real browser: CHROMIUM, the system's, or Playwright's
+	$(PY) -m pytest tests/browser
+
 lint: .venv/installed  ## ruff, on code and notebooks
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
@@ -47,6 +60,10 @@ lock:  ## resolve requirements.lock anew for Python 3.11 to 3.13 (needs uv)
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, and $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/browser: .venv/installed requirements-browser.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
 	@touch $@
 
 .venv-colab/installed: requirements.txt requirements-train.txt requirements-cluster.txt tests/colab_versions.txt

@@ -38,6 +38,8 @@ ALONE = (
     "tests/test_advice.py",
     "tests/test_curvature.py",
     "tests/test_cohort.py",
+    "tests/test_book.py",
+    "tests/test_study.py",
 )
 
 
