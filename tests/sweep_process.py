@@ -14,7 +14,7 @@ GENERATOR = np.random.default_rng(1)
 X = GENERATOR.normal(size=(60, 2)).astype(np.float32)
 Y = (X.sum(axis=1) + GENERATOR.normal(size=60) > 0).astype(np.float32)
 GRID = {
-    "batch_size": [2, 7, 48],
+    "batch_size": [7, 48],  # with a remainder, and all rows
     "optimizer": ["SGD", "Adam"],
     "hidden": (3,),
     "learning_rate": [0.01, 0.1],

@@ -115,6 +115,8 @@ def private_reads(source):
     """Private attributes of anything but `self` and `cls`, by name or through getattr and its like."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if node.attr.endswith("_"):  # a protocol of IPython's, such as _repr_mimebundle_
+                continue
             if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
                 yield f"line {node.lineno}: .{node.attr}"
         elif isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("getattr", "hasattr", "setattr"):

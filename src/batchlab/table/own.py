@@ -54,6 +54,10 @@ class _Found(NamedTuple):
     numeric: bool
     note: str
 
+    def at(self, rows: np.ndarray) -> _Found:
+        """Return the column with these rows alone, counted anew."""
+        return _Found(self.values[rows].reset_index(drop=True), self.numeric, self.note)
+
 
 @dataclass(frozen=True)
 class OwnTable:
@@ -128,7 +132,7 @@ def read_table(
     del frame
     columns = _described(found, target)
     kept = _without_missing(found, path.name, target, missing)
-    found = {name: one._replace(values=one.values[kept].reset_index(drop=True)) for name, one in found.items()}
+    found = {name: one.at(kept) for name, one in found.items()}
     aim = found.pop(target)
     kind = _checked_target(aim, path.name, target, kind)
     for name, one in found.items():

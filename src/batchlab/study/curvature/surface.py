@@ -48,6 +48,9 @@ class LossSurface:
     Attributes:
         size: P, the number of trainable parameters.
         rows: n, the number of rows.
+        data: Features, targets and weights, as the programs take them.
+        programs: What is compiled, shared by surfaces of one structure.
+        dtype: In which it computes.
     """
 
     def __init__(self, model: keras.Model, x: Tree, y: Tree, sample_weight: Tree | None = None) -> None:
@@ -72,9 +75,9 @@ class LossSurface:
         self.size = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
         self.rows = len(data)
         self._model = model
-        self._programs = programs_for(model, data)
-        self._dtype = self._programs.dtype
-        self._data = keras.tree.map_structure(tf.constant, [tree for tree in data.data if tree is not None])
+        self.programs = programs_for(model, data)
+        self.dtype = self.programs.dtype
+        self.data = keras.tree.map_structure(tf.constant, [tree for tree in data.data if tree is not None])
         self._mean_over_rows = False  # not known yet
 
     # --- weights -------------------------------------------------------------------------------------
@@ -101,7 +104,7 @@ class LossSurface:
             place = Place(_joined([v.numpy() for v in self._model.trainable_variables]), self._state())
         else:
             place = weights if isinstance(weights, Place) else Place(weights, self._state())
-        parameters = np.asarray(place.parameters, self._dtype)
+        parameters = np.asarray(place.parameters, self.dtype)
         if parameters.shape != (self.size,):
             raise ValueError(
                 f"The weights have shape {parameters.shape}; give the {self.size} trainable parameters as a vector of "
@@ -140,7 +143,7 @@ class LossSurface:
 
     def value_and_gradient(self, w: Weights = None) -> tuple[float, np.ndarray]:
         """Return the loss and its gradient, of shape (P,), from one pass."""
-        value, gradient = self._programs.all_rows(*self.place(w), self._data)
+        value, gradient = self.programs.all_rows(*self.place(w), self.data)
         return float(value), gradient.numpy()
 
     def hessian_product(self, w: Weights, v: np.ndarray) -> np.ndarray:
@@ -171,10 +174,10 @@ class LossSurface:
         placed = keras.tree.map_structure(tf.constant, tuple(place))
 
         def product(v: np.ndarray) -> np.ndarray:
-            v = np.asarray(v, self._dtype)
+            v = np.asarray(v, self.dtype)
             if v.shape != (self.size,):
                 raise ValueError(f"The vector has shape {v.shape}; the Hessian needs one of shape ({self.size},).")
-            return self._programs.hessian_product(*placed, self._data, v).numpy()
+            return self.programs.hessian_product(*placed, self.data, v).numpy()
 
         return product
 
@@ -199,7 +202,7 @@ class LossSurface:
 
     def _by_row(self, w: Weights) -> tuple[tf.Tensor, tf.Tensor]:
         place = self.place(w)
-        losses, gradients = self._programs.each_row(*place, self._data)
+        losses, gradients = self.programs.each_row(*place, self.data)
         if not self._mean_over_rows and np.isfinite(together := self.value(place)):
             alone = losses.numpy().astype(np.float64)
             if abs(alone.mean() - together) > 1e-4 * np.abs(alone).mean():
@@ -233,14 +236,14 @@ class LossSurfaces:
         if not self.single:
             raise ValueError("LossSurfaces: there is no surface; give at least one.")
         for k, surface in enumerate(self.single):
-            if surface._programs is not self.single[0]._programs:
+            if surface.programs is not self.single[0].programs:
                 raise ValueError(
                     f"LossSurfaces: surface {k} differs from surface 0 in the structure of its model or the shape of "
                     "its data; give surfaces of one structure."
                 )
         self.size = self.single[0].size
-        self._data = keras.tree.map_structure(lambda *one: tf.stack(one), *(s._data for s in self.single))
-        self._all_rows, self._hessian_product = self.single[0]._programs.together()
+        self._data = keras.tree.map_structure(lambda *one: tf.stack(one), *(s.data for s in self.single))
+        self._all_rows, self._hessian_product = self.single[0].programs.together()
 
     def places(self, weights: Sequence[Weights]) -> Place:
         """Return weights as the other methods use them, with the networks in the first axis of every array.
@@ -261,7 +264,7 @@ class LossSurfaces:
 
     def values_and_gradients(self, places: Place) -> tuple[np.ndarray, np.ndarray]:
         """Return each network's loss, shape (networks,), and its gradient, shape (networks, P)."""
-        parameters = places.parameters.astype(self.single[0]._dtype)
+        parameters = places.parameters.astype(self.single[0].dtype)
         values, gradients = self._all_rows(parameters, places.state, self._data)
         return values.numpy().astype(np.float64), gradients.numpy()
 
@@ -271,7 +274,7 @@ class LossSurfaces:
         Raises:
             NotFiniteError: A product is not finite.
         """
-        dtype = self.single[0]._dtype
+        dtype = self.single[0].dtype
         products = self._hessian_product(
             places.parameters.astype(dtype), places.state, self._data, v.astype(dtype)
         ).numpy()
