@@ -73,7 +73,7 @@ def plot_rates(advice: Advice) -> tuple[Figure, str]:
         plot_estimates(ax, [row.batch_size], [estimate], colour=_shade(row.batch_size, row.epoch_updates))
     ax.plot(tuned["batch_size"], tuned["learning_rate"], color=MUTED, linewidth=0.8, zorder=0)
     ax.set(xscale="log", yscale="log", xlabel="batch size", ylabel="best learning rate")
-    ax.set_title("Larger batches want another rate")
+    ax.set_title("The best rate of each batch size")
     _plain_sizes(ax, tuned["batch_size"].tolist())
     first, last = tuned.iloc[0], tuned.iloc[-1]
     alt = (
