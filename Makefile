@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: run test test-stand-in test-colab reference bench sweep cluster study check-study book browser lab lint lock colab
+.PHONY: run test test-thorough test-stand-in test-colab reference bench sweep cluster study check-study book browser lab lint lock colab
 
 run: .venv/installed  ## execute every notebook into build/notebooks, print documented against measured, and build the web book
 	$(PY) tools/run_notebooks.py
@@ -10,6 +10,9 @@ run: .venv/installed  ## execute every notebook into build/notebooks, print docu
 
 test: lint  ## ruff, unit tests, and every notebook under nbval: on the real table where it is, else on the stand-in
 	$(PY) tools/run_tests.py
+
+test-thorough: .venv/installed  ## the tests that `make test` leaves to CI: further cases of the same, and whole programs that take long
+	$(PY) tools/run_tests.py --thorough
 
 test-stand-in: .venv/installed  ## every notebook on the stand-in, as in a clone without the real table
 	ADS_CSV=data/stand_in.csv $(PY) tools/run_tests.py notebooks/*.ipynb

@@ -176,6 +176,7 @@ def quick(tmp_path_factory):
     return folder, result.stdout
 
 
+@pytest.mark.thorough
 def test_quick_measures_everybody(quick):
     folder, shown = quick
     results = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
@@ -202,6 +203,7 @@ def test_quick_measures_everybody(quick):
         assert target["name"] in shown
 
 
+@pytest.mark.thorough
 def test_quick_draws_and_names_the_machine_but_no_place(quick):
     folder, _ = quick
     assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
@@ -214,6 +216,7 @@ def test_quick_draws_and_names_the_machine_but_no_place(quick):
     assert not platform.node() or f'"{platform.node()}"' not in text
 
 
+@pytest.mark.thorough
 def test_the_table_says_who_was_absent(quick):
     results = json.loads((quick[0] / "bench.json").read_text(encoding="utf-8"))
     results["steps"] = [record for record in results["steps"] if record["contestant"] != "C loop"]

@@ -188,6 +188,7 @@ def small(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_a_small_book_with_an_address(small, tmp_path):
     result = build(tmp_path / "html", "--notebooks", small, "--repository", "https://github.com/owner/name")
     assert (result.returncode, result.stderr) == (0, "")
@@ -205,6 +206,7 @@ def test_a_small_book_with_an_address(small, tmp_path):
     )
 
 
+@pytest.mark.thorough
 def test_a_warning_fails_the_build(small, tmp_path):
     notebook = nbformat.read(small / "12_claims.ipynb", 4)
     notebook.cells.append(new_markdown_cell("[nowhere](#No-such-heading)"))

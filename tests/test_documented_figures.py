@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTED = {"02_batch_size_1": "1", "03_batch_size_250": "250"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stem", DOCUMENTED)
 def test_a_notebook_runs_and_its_documented_figures_are_printed(stem, tmp_path):
     command = [sys.executable, "tools/run_notebooks.py", "--output", str(tmp_path), stem]

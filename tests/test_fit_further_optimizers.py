@@ -7,6 +7,8 @@ from twins import (
     documented,
 )
 
+pytestmark = pytest.mark.thorough
+
 # --- further optimizers ------------------------------------------------------------------------------
 
 FURTHER_OPTIMIZERS = {

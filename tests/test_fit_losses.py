@@ -31,6 +31,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses(loss):
     loss, head, y = LOSSES[loss]

@@ -20,6 +20,8 @@ from twins import (
     values,
 )
 
+pytestmark = pytest.mark.thorough
+
 # --- models ------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ from many_runs import (
     assert_every_run,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("build", BUILDERS)
 def test_optimizers_and_models(build):

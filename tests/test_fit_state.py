@@ -91,6 +91,7 @@ LOOKALIKES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("difference", LOOKALIKES)
 def test_lookalikes_are_not_confused(difference):
     first, second = LOOKALIKES[difference]

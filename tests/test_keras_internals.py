@@ -86,6 +86,7 @@ def test_a_private_name_of_a_callback(without, monkeypatch, tmp_path, name):
     assert len(calls) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in names_read() if name not in CALLBACKS])
 def test_fit_seeds_without_a_private_name_gives_the_same_runs_and_says_which(without, name):
     arguments = {"seeds": 2, "batch_size": 16, "epochs": 2, "shuffle": False}

@@ -12,13 +12,15 @@ SKIPS = (
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    def go(**files):
+    def go(*options, named=True, **files):
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take most of the time
         (tmp_path / "tests").mkdir(exist_ok=True)
         for name, content in files.items():
             (tmp_path / "tests" / f"test_{name}.py").write_text(content, encoding="utf-8")
         monkeypatch.setattr(run_tests, "ALONE", ("tests/test_alone.py",))
-        paths = [f"tests/test_{name}.py" for name in files]
-        return run_tests.main([*paths, "--root", str(tmp_path)]), capfd.readouterr().out
+        (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = thorough\n")
+        paths = [f"tests/test_{name}.py" for name in files] if named else []
+        return run_tests.main([*paths, *options, "--root", str(tmp_path)]), capfd.readouterr().out
 
     return go
 
@@ -41,6 +43,16 @@ def test_one_failure_is_shown_and_fails_the_whole(run):
 def test_files_without_a_test_or_that_cannot_be_read_fail(run, content):
     status, out = run(alone=PASSES, other=content)
     assert status == 1 and "Failed: tests/test_other.py" in out
+
+
+def test_each_test_is_run_by_default_or_thoroughly_and_never_by_both(run):
+    marked = "import pytest\n\n\n@pytest.mark.thorough\ndef test_more():\n    pass\n\n\n" + PASSES
+    wholly = "import pytest\n\npytestmark = pytest.mark.thorough\n\n\n" + PASSES
+    files = {"alone": PASSES, "marked": marked, "wholly": wholly}
+    for options, named, passed in (([], False, 4), (["--thorough"], False, 3), ([], True, 7)):
+        status, out = run(*options, named=named, **files)
+        assert status == 0
+        assert out.splitlines()[-1] == f"{passed} passed, 0 failed, 0 skipped"
 
 
 def test_every_file_is_run_once_and_those_that_compile_most_alone():

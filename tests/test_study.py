@@ -134,6 +134,7 @@ def test_a_promise_that_fresh_runs_break_is_said(numeric):
     assert kept.promise_kept() and "do not agree" not in Page(render(kept)).text
 
 
+@pytest.mark.thorough
 def test_advice_lies_within_the_interval_of_brute_force(numeric):
     records = compared("prices", numeric, 64)
     assert [record["aim"] for record in records] == ["seconds", "updates", "rows"]
@@ -196,6 +197,7 @@ def test_a_size_that_never_arrives_is_drawn_and_said(numeric):
 # --- the notebook and the command ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_table_that_looks_like_html_reaches_report_and_notebook_escaped(hostile, tmp_path, capsys):
     assert main([str(hostile), BOLD, "--output", str(tmp_path), "--aim", "updates"]) == 0, capsys.readouterr().err
     html = (tmp_path / "<em>table.html").read_text(encoding="utf-8")

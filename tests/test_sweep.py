@@ -193,6 +193,7 @@ def undisturbed(tmp_path_factory):
     return sweep_process.run(tmp_path_factory.mktemp("undisturbed") / "runs.sqlite")
 
 
+@pytest.mark.thorough
 def test_a_sweep_killed_again_and_again_ends_with_the_table_of_an_undisturbed_one(tmp_path, undisturbed):
     # Moments are drawn from how long a whole sweep takes here, so that a slow machine is killed as often within it.
     whole = tmp_path / "whole"
@@ -221,6 +222,7 @@ def test_a_sweep_killed_again_and_again_ends_with_the_table_of_an_undisturbed_on
         pd.testing.assert_frame_equal(pd.read_pickle(place / "result"), undisturbed, check_exact=True)
 
 
+@pytest.mark.thorough
 def test_two_workers_of_which_one_is_killed_give_the_same_table(tmp_path, undisturbed, monkeypatch):
     folders = [Path(module.__file__).parents[2], Path(__file__).parent]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))  # of the workers

@@ -1,4 +1,7 @@
-"""Run the tests, two processes at a time, each with files of its own: `make test`.
+"""Run the tests, two processes at a time, each with files of its own: `make test`, `make test-thorough`.
+
+Tests marked `thorough` are further cases of what others test, kept for CI since they take as long again. Files that are
+named are run whole.
 
 What XLA has compiled stays in a process until it ends, some 20 MB a model, so the files that compile most have a
 process each, and so has every notebook. Through a folder on disk they share what they compiled.
@@ -53,19 +56,20 @@ def main(arguments: list[str] | None = None) -> int:
         Exit status: 0 when every process ran tests and none of them failed, 1 otherwise.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="*", help="test files; all of them, and the notebooks, by default")
+    parser.add_argument("paths", nargs="*", help="test files, run whole; all of them, and the notebooks, by default")
+    parser.add_argument("--thorough", action="store_true", help="only the tests that the default leaves out")
     parser.add_argument("--root", type=Path, default=ROOT, help="where the tests are")
     options = parser.parse_args(arguments)
-    paths = options.paths or [
-        *sorted(f"notebooks/{path.name}" for path in options.root.glob("notebooks/*.ipynb")),
-        *sorted(f"tests/{path.name}" for path in options.root.glob("tests/test_*.py")),
-    ]
+    paths, marks = options.paths, []
+    if not paths:
+        paths = default_paths(options.root, options.thorough)
+        marks = ["-m", "thorough" if options.thorough else "not thorough"]
 
     counts, failed, start = Counter(), [], time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="batchlab-", ignore_cleanup_errors=True) as programs:
         environment = os.environ | {"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={programs}"}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            futures = [pool.submit(_run, group, options.root, environment) for group in groups(paths)]
+            futures = [pool.submit(_run, group, marks, options.root, environment) for group in groups(paths)]
             for future in as_completed(futures):
                 group, status, output, seconds = future.result()
                 name = group[0] if len(group) == 1 else f"{len(group)} other files"
@@ -91,9 +95,24 @@ def groups(paths: Sequence[str]) -> list[list[str]]:
     return [*([path] for path in alone), *(part for i in range(OTHERS_IN) if (part := others[i::OTHERS_IN]))]
 
 
-def _run(group: list[str], root: Path, environment: dict[str, str]) -> tuple[list[str], int, str, float]:
+def default_paths(root: Path, thorough: bool) -> list[str]:
+    """Every notebook and every file with tests that are not `thorough`; or every file with some that are."""
+    files = sorted(root.glob("tests/test_*.py"))
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    if thorough:
+        return [f"tests/{path.name}" for path in files if "pytest.mark.thorough" in texts[path]]
+    notebooks = [f"notebooks/{path.name}" for path in sorted(root.glob("notebooks/*.ipynb"))]
+    return [*notebooks, *(f"tests/{path.name}" for path in files if _WHOLLY_THOROUGH not in texts[path])]
+
+
+_WHOLLY_THOROUGH = "\npytestmark = pytest.mark.thorough\n"
+
+
+def _run(
+    group: list[str], marks: list[str], root: Path, environment: dict[str, str]
+) -> tuple[list[str], int, str, float]:
     start = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", *group]
+    command = [sys.executable, "-m", "pytest", *group, *marks]
     result = subprocess.run(
         command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

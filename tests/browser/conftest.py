@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,10 +190,10 @@ def _address(process: subprocess.Popen, runtime: Path, log: Path) -> str:
     """Wait until the server answers; its own file says on which port."""
     for _ in range(600):
         for file in runtime.glob("jpserver-*.json"):
-            url = f"http://127.0.0.1:{json.loads(file.read_text(encoding='utf-8'))['port']}"
             try:
+                url = f"http://127.0.0.1:{json.loads(file.read_text(encoding='utf-8'))['port']}"
                 urllib.request.urlopen(f"{url}/api", timeout=5)
-            except (urllib.error.URLError, OSError):
+            except (OSError, json.JSONDecodeError):  # no answer yet, or a file that is still being written
                 continue
             return url
         if process.poll() is not None:
