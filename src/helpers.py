@@ -5,6 +5,7 @@ Data flows one way: table -> arrays -> runs -> a long data frame, one row per ru
 
 from batchlab import statistics
 from batchlab.claims import answer, compare_with_documented, documented_runs, evidence, outcome_of, verdict
+from batchlab.cores import one_core_each
 from batchlab.environment import report
 from batchlab.figures.advice import plot_costs, plot_fresh_runs, plot_rates
 from batchlab.figures.estimates import plot_estimates
@@ -65,6 +66,7 @@ __all__ = [
     "load_ads",
     "load_bundled",
     "margins",
+    "one_core_each",
     "outcome_of",
     "parallel",
     "playground",

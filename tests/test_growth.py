@@ -1,6 +1,5 @@
 """One pass over a table of known Bayes loss: excess loss, spread between batch sizes, rows and seconds needed."""
 
-import os
 import threading
 
 import keras
@@ -9,6 +8,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from batchlab.cores import cores
 from batchlab.models import build_model
 from batchlab.study.growth import after_one_pass, after_passes, rows_needed, seconds_needed, spread, tuned
 from batchlab.study.synthetic import Waves
@@ -48,22 +48,17 @@ def test_several_settings_give_what_each_gives_alone_and_keep_to_a_core_each(mon
     settings = [shared | {"rows": rows, "batch_size": size} for rows, size in ((200, 8), (90, 30), (150, 1))]
     alone = [after_one_pass(build, **setting).drop(columns="peak") for setting in settings]
 
-    cores = []
-    if hasattr(os, "sched_getaffinity"):
-        draw, before = Waves.draw, os.sched_getaffinity(0)
+    seen, draw = [], Waves.draw
 
-        def watched(*arguments, **named):
-            cores.append((threading.get_ident(), *os.sched_getaffinity(0)))
-            return draw(*arguments, **named)
+    def watched(*arguments, **named):
+        seen.append((threading.get_ident(), cores()))
+        return draw(*arguments, **named)
 
-        monkeypatch.setattr(Waves, "draw", watched)
+    monkeypatch.setattr(Waves, "draw", watched)
     together = after_passes(build, settings)
     for ours, theirs in zip(together, alone, strict=True):
         pd.testing.assert_frame_equal(ours.drop(columns="peak"), theirs, rtol=1e-5)
-    if cores:
-        assert all(len(core) == 2 for core in cores)  # the thread, and one core
-        assert len({core for _, core in cores}) == len(set(cores)) <= 2
-        assert os.sched_getaffinity(0) == before
+    assert {share for _, share in seen} == {1} and len({thread for thread, _ in seen}) <= 2
 
 
 def test_the_tuned_rate_is_the_one_with_the_least_median():

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from batchlab import training
+from batchlab.cores import one_core_each
 from batchlab.training.rows import row_orders
 
 GENERATOR = np.random.default_rng(6)
@@ -134,6 +135,22 @@ def test_ctrl_c_ends_many_runs_at_once_and_the_next_call_is_right():
     assert pressed_while(lambda: sweep(20_000)) < 2
     assert threading.active_count() == before
     np.testing.assert_allclose(sweep(2).to_numpy(), expected.to_numpy(), atol=1e-6)
+
+
+def test_ctrl_c_ends_several_calls_on_a_core_each():
+    def sweep(epochs):
+        def call(size):
+            return training.fit_seeds(model, X, Y, seeds=64, batch_size=size, epochs=epochs)
+
+        return dict(one_core_each(call, [1, 2, 3]))
+
+    expected = sweep(2)  # compiles
+    before = threading.active_count()
+    assert pressed_while(lambda: sweep(20_000)) < 2  # of two threads
+    assert threading.active_count() == before
+    again = sweep(2)
+    for size, frame in expected.items():
+        np.testing.assert_allclose(again[size].to_numpy(), frame.to_numpy(), atol=1e-6)
 
 
 def test_ctrl_c_ends_one_run_which_keeps_what_it_learned():

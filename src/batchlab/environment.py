@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batchlab import xla
+from batchlab.cores import process_cores
 from batchlab.paths import in_clone
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def report() -> pd.DataFrame:
     for name, version in here.items():
         fits = version is not None and SpecifierSet(asked[name]).contains(version, prereleases=True)
         rows.append((name, version or "missing", asked[name], fits))
-    rows += [("processor cores", str(_cores()), "", True), ("runs in", _place(), "", True)]
+    rows += [("processor cores", str(process_cores()), "", True), ("runs in", _place(), "", True)]
     return pd.DataFrame(rows, columns=["what", "here", "asked for", "ok"]).set_index("what")
 
 
@@ -140,13 +141,6 @@ def _installed_version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _cores() -> int:
-    """Cores that this process may use, where the system tells; else all of them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _place() -> str:

@@ -31,7 +31,7 @@ Grid: TypeAlias = Mapping[str, Any]
 """For each name one value, or several: a list, a range, or a mapping from labels to values."""
 
 _RUN = tuple(field.name for field in fields(Run))
-_SEEDS_AT_ONCE, _RUNS_AT_ONCE = 128, 256  # what two cores take side by side
+_RUNS_AT_ONCE = 128  # what one core takes side by side
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Setting:
 
     def blocks(self) -> Iterator[tuple[list[float | None], list[int]]]:
         """Yield learning rates and seeds of the runs that are trained, and kept, together."""
-        for start in range(0, len(self.seeds), _SEEDS_AT_ONCE):
-            seeds = self.seeds[start : start + _SEEDS_AT_ONCE]
+        for start in range(0, len(self.seeds), _RUNS_AT_ONCE):
+            seeds = self.seeds[start : start + _RUNS_AT_ONCE]
             rates_at_once = max(1, _RUNS_AT_ONCE // len(seeds))
             for first in range(0, len(self.rates), rates_at_once):
                 yield self.rates[first : first + rates_at_once], seeds

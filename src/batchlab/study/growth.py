@@ -8,10 +8,7 @@ each batch size they become seconds.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import TypedDict
 
 import keras
@@ -20,6 +17,7 @@ import pandas as pd
 from scipy.special import entr
 
 from batchlab.checks import positive_number, whole_number
+from batchlab.cores import one_core_each
 from batchlab.processes import MEBIBYTE, watched_memory
 from batchlab.statistics import Estimate
 from batchlab.study.synthetic import Waves
@@ -43,10 +41,7 @@ class Setting(TypedDict):
 
 
 def after_passes(build_model: Callable[[], keras.Model], settings: Sequence[Setting]) -> list[pd.DataFrame]:
-    """Call `after_one_pass` for several settings, two at a time, each of them kept to one core where the system can.
-
-    To compile a program takes longer here than to run it. By itself, a setting would have a program compiled for each
-    core; kept to one, it has one.
+    """Call `after_one_pass` for several settings, two at a time, each of them on one core (`one_core_each`).
 
     Args:
         build_model: As in `after_one_pass`.
@@ -59,18 +54,12 @@ def after_passes(build_model: Callable[[], keras.Model], settings: Sequence[Sett
         TypeError: As in `after_one_pass`.
         ValueError: As in `after_one_pass`.
     """
-    cores = SimpleQueue()
-    allowed = sorted(os.sched_getaffinity(0))[:_AT_ONCE] if hasattr(os, "sched_getaffinity") else [None] * _AT_ONCE
-    for core in allowed:
-        cores.put(core)
 
-    def keep_to_one_core() -> None:
-        core = cores.get()
-        if core is not None:
-            os.sched_setaffinity(0, {core})  # of this thread, and of those that it starts
+    def trained(at: int) -> pd.DataFrame:
+        return after_one_pass(build_model, **settings[at])
 
-    with ThreadPoolExecutor(len(allowed), initializer=keep_to_one_core) as pool:
-        return list(pool.map(lambda setting: after_one_pass(build_model, **setting), settings))
+    frames = dict(one_core_each(trained, range(len(settings)), at_most=_AT_ONCE))
+    return [frames[at] for at in range(len(settings))]
 
 
 def after_one_pass(

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from batchlab.cores import one_core_each
 from batchlab.models import build_model
 from batchlab.statistics import median
 from batchlab.study.advice import Advice, Aim, recommend
@@ -102,25 +103,27 @@ def study_table(
     if epochs is None:
         epochs = first_budget(len(encoded.y))
     build = partial(build_model, HIDDEN, features=encoded.x.shape[1], classes=encoded.classes, optimizer=optimizer)
+
+    def fresh_runs(row: pd.Series) -> pd.DataFrame:
+        return fit_seeds(
+            build,
+            encoded.x,
+            encoded.y,
+            seeds=FRESH_SEEDS,
+            batch_size=int(row["batch_size"]),
+            epochs=math.ceil(row["most_updates"] / row["epoch_updates"]),
+            learning_rates=[row["learning_rate"]],
+            validation_data=encoded.held_out,
+        )
+
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         advice = recommend(
             encoded.x, encoded.y, build, aim=aim, validation_data=encoded.held_out, epochs=epochs, seeds=seeds
         )
         tried = advice.table[advice.table["learning_rate"].notna()]
-        frames = [
-            fit_seeds(
-                build,
-                encoded.x,
-                encoded.y,
-                seeds=FRESH_SEEDS,
-                batch_size=int(row.batch_size),
-                epochs=math.ceil(row.most_updates / row.epoch_updates),
-                learning_rates=[row.learning_rate],
-                validation_data=encoded.held_out,
-            )
-            for row in tried.itertuples()
-        ]
+        by_row = dict(one_core_each(lambda at: fresh_runs(tried.loc[at]), tried.index))
+        frames = [by_row[at] for at in tried.index]
     return Study(
         table=table,
         encoded=encoded,

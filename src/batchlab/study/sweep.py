@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ import keras
 import numpy as np
 import pandas as pd
 
+from batchlab.cores import one_core_each
 from batchlab.results import long_frame
 from batchlab.study.grid import Grid, Setting, named_runs, settings
 from batchlab.study.store import Store
+from batchlab.study.tuning import divergence_expected
 from batchlab.training import fit_seeds
 
 if TYPE_CHECKING:  # an optional extra
@@ -89,13 +92,16 @@ def sweep_settings(
     grids = [grid] if hasattr(grid, "items") else list(grid)
     planned = [setting for one in grids for setting in settings(build_model, x, y, one, kept_epochs)]
     with nullcontext(store) if isinstance(store, Store) else Store(store) as kept:
-        waiting = [task for setting in planned for task in _unfinished(setting, kept)]
+        blocks = [list(_unfinished(setting, kept)) for setting in planned]
+        # The first blocks of all settings, then the second ones: one program cannot train two of them at the same time.
+        waiting = [task for nth in zip_longest(*blocks) for task in nth if task]
         waiting = list({task.key: task for task in waiting}.values())  # two grids may share runs
         bar = keras.utils.Progbar(sum(task.epochs for task in waiting), unit_name="epoch") if verbose else None
-        for task, figures in (_here if client is None else _on(client))(waiting, x, y):
-            kept.add(task.setting.determined, task.runs, figures)
-            if bar:
-                bar.add(task.epochs)
+        with divergence_expected():
+            for task, figures in (_here if client is None else _on(client))(waiting, x, y):
+                kept.add(task.setting.determined, task.runs, figures)
+                if bar:
+                    bar.add(task.epochs)
         for setting in planned:
             yield setting.labels, _frame(setting, kept)
 
@@ -135,18 +141,21 @@ def _unfinished(setting: Setting, store: Store) -> Iterator[_Task]:
 def _train(task: _Task, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Train a block; return for each figure float32 of shape (epochs kept, runs)."""
     rates = None if task.rates == [None] else task.rates
-    with warnings.catch_warnings():
-        # A learning rate that is too large belongs to a grid of them.
-        warnings.filterwarnings("ignore", message="The loss became NaN")
-        frame = fit_seeds(task.setting.build, x, y, seeds=task.seeds, learning_rates=rates, **task.setting.run)
+    frame = fit_seeds(task.setting.build, x, y, seeds=task.seeds, learning_rates=rates, **task.setting.run)
     kept = np.array(task.setting.kept) - 1
     shape = (len(task.runs), task.setting.run["epochs"])
     return {name: frame[name].to_numpy(np.float32).reshape(shape)[:, kept].T for name in task.setting.figures}
 
 
 def _here(tasks: Iterable[_Task], x: np.ndarray, y: np.ndarray) -> Iterator[tuple[_Task, dict[str, np.ndarray]]]:
-    for task in tasks:
-        yield task, _train(task, x, y)
+    return one_core_each(partial(_train, x=x, y=y), tasks)
+
+
+def _by_one_core(task: _Task, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Train a block as it is trained here, to the last bit; a worker of a cluster has a thread for each core."""
+    with divergence_expected():
+        ((_, figures),) = _here([task], x, y)
+    return figures
 
 
 def _on(client: dask.distributed.Client) -> Callable:
@@ -155,7 +164,7 @@ def _on(client: dask.distributed.Client) -> Callable:
 
         data = client.scatter([x, y], broadcast=True, hash=False)
         # `pure` would let two sweeps share a future that the first of them may cancel.
-        futures = {client.submit(_train, task, *data, pure=False, retries=3): task for task in tasks}
+        futures = {client.submit(_by_one_core, task, *data, pure=False, retries=3): task for task in tasks}
         try:
             for future in as_completed(list(futures)):
                 yield futures[future], future.result()

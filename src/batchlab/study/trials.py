@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import pandas as pd
 
+from batchlab.cores import one_core_each
 from batchlab.statistics import Estimate, median
 from batchlab.study.curvature import LossSurface, critical_batch_size, simple_noise_scale
 from batchlab.study.speed import Way, by_round, contestant, take_turns
-from batchlab.study.tuning import Best, Target, best_rate, widened
+from batchlab.study.tuning import Best, Target, best_rate, divergence_expected, widened
 from batchlab.training import draw_weights, fit_seeds
 
 PILOT_RATES = tuple(4.0**power for power in range(-5, 2))
@@ -62,19 +63,16 @@ class Task:
         def frame_of(rates: Sequence[float]) -> pd.DataFrame:
             new = [rate for rate in rates if rate not in known]
             if new:
-                with warnings.catch_warnings():
-                    # A learning rate that is too large belongs to a grid of them.
-                    warnings.filterwarnings("ignore", message="The loss became NaN")
-                    frame = fit_seeds(
-                        self.build_model,
-                        self.x,
-                        self.y,
-                        seeds=self.seeds,
-                        batch_size=batch_size,
-                        epochs=epochs,
-                        learning_rates=new,
-                        validation_data=self.held_out,
-                    )
+                frame = fit_seeds(
+                    self.build_model,
+                    self.x,
+                    self.y,
+                    seeds=self.seeds,
+                    batch_size=batch_size,
+                    epochs=epochs,
+                    learning_rates=new,
+                    validation_data=self.held_out,
+                )
                 known.update(iter(frame.groupby("learning_rate")))
             return pd.concat([known[rate] for rate in rates], ignore_index=True)
 
@@ -138,7 +136,7 @@ class Tuned(NamedTuple):
 
 
 def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Best) -> dict[int, Tuned]:
-    """Tune the learning rate of the pilot's size finely, then those of larger sizes, then those of smaller ones.
+    """Tune the learning rate of the pilot's size finely, and from there those of smaller sizes and of larger ones.
 
     Args:
         task: What is to be learned.
@@ -155,19 +153,26 @@ def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Be
         scores = target(frame)
         return Tuned(scores, best_rate(scores), epochs * task.steps(size))
 
-    # These rates include the pilot's best one, so that half of its runs arrive again.
-    done = {pilot: tuned(pilot, found.rate, pilot, found.score.value)}
-    at = sizes.index(pilot)
-    for path in (sizes[at + 1 :], sizes[:at][::-1]):
+    done: dict[int, Tuned] = {}
+
+    def follow(path: list[int]) -> None:
         # A larger size that needs more updates than a smaller one, or a smaller one that needs more rows than a larger
         # one, costs more of everything.
-        previous, rate, known, needed = pilot, done[pilot].best.rate, pilot, done[pilot].best.score.value
+        first = done[pilot].best
+        previous, rate, known, needed = pilot, first.rate, pilot, first.score.value
         for size in path:
             rate *= (size / previous) ** _GROWTH
             done[size] = tuned(size, rate, known, needed)
             previous = size
             if best := done[size].best:
                 rate, known, needed = best.rate, size, best.score.value
+
+    at = sizes.index(pilot)
+    with divergence_expected():
+        # These rates include the pilot's best one, so that half of its runs arrive again.
+        done[pilot] = tuned(pilot, found.rate, pilot, found.score.value)
+        for _ in one_core_each(follow, [sizes[:at][::-1], sizes[at + 1 :]]):
+            pass
     return done
 
 

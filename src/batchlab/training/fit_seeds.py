@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from batchlab.checks import positive_number, whole_number
+from batchlab.cores import check_wanted, cores, process_cores
 from batchlab.results import long_frame
 from batchlab.training import keras_internals as internals
 from batchlab.training.fit import NotCompiled, by_keras, compiled, require_compiled
@@ -227,6 +227,7 @@ def _one_by_one(
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     histories, weights, told = [], [], set()
     for cell in cells:
+        check_wanted()
         model = build_model()
         batch = plan.train.part(0, min(plan.run.batch_size, len(plan.train)))
         with ExitStack() as held:
@@ -263,10 +264,10 @@ def _one_by_one(
 def _side_by_side(
     plan: _Plan, cells: list[_Cell], model: keras.Model, memory_budget: int
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Train the runs in chunks, one thread a core: XLA's loop over batches keeps to one core."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Train the runs in chunks, one thread for each core to be used: XLA's loop over batches keeps to one core."""
+    workers = cores()
     a_run = SeedsProgram.bytes_per_run(model, plan.train, plan.valid, plan.run.batch_size)
-    affordable = max(1, memory_budget // (workers * a_run))
+    affordable = max(1, memory_budget // (process_cores() * a_run))
     # With batches of this size fewer runs side by side take longer than all of them, some of which are idle: XLA
     # computes arrays below 16 KiB anew wherever they are used. Measured at 2 to 250 rows and 16 to 512 runs.
     least = _MOST_RUNS_AT_ONCE if 8 < plan.run.batch_size < 64 <= len(cells) else min(16, len(cells))
@@ -305,6 +306,7 @@ def _side_by_side(
         try:
             # In short waits: Windows answers Ctrl-C between two of them only.
             while wait(futures, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
+                check_wanted()
                 if any(future.done() and future.exception() for future in futures):
                     break
             results = [future.result() for future in futures if future.done()]

@@ -1,0 +1,101 @@
+"""Work spread over the cores: each piece has one, none is lost, and what nobody waits for ends."""
+
+import threading
+import time
+from concurrent.futures import CancelledError
+
+import pytest
+
+from batchlab import cores as module
+from batchlab.cores import check_wanted, cores, one_core_each, process_cores
+
+SOON = 10  # seconds, on a busy machine
+
+
+@pytest.fixture
+def four_cores(monkeypatch):
+    monkeypatch.setattr(module, "process_cores", lambda: 4)
+
+
+def until_unwanted(ended):
+    """What waits to be told that nobody wants it, and notes that it was."""
+    begin = time.monotonic()
+    while time.monotonic() - begin < SOON:
+        try:
+            check_wanted()
+        except CancelledError:
+            ended.append(threading.get_ident())
+            raise
+        time.sleep(0.01)
+
+
+def test_every_item_is_done_once_with_one_core_and_no_more_at_a_time_than_there_are(four_cores):
+    busy, most, lock = 0, [], threading.Lock()
+
+    def work(item):
+        nonlocal busy
+        with lock:
+            busy += 1
+            most.append(busy)
+        time.sleep(0.01)
+        with lock:
+            busy -= 1
+        return item**2, cores()
+
+    assert cores() == 4
+    assert dict(one_core_each(work, range(40))) == {item: (item**2, 1) for item in range(40)}
+    assert max(most) == 4 and cores() == 4
+    most.clear()
+    assert len(list(one_core_each(work, range(10), at_most=2))) == 10 and max(most) == 2
+    assert list(one_core_each(work, [])) == []
+
+
+def test_results_come_as_they_are_done(four_cores):
+    slow = threading.Event()
+
+    def work(item):
+        if item == "slow":
+            assert slow.wait(SOON)
+        return item
+
+    found = one_core_each(work, ["slow", "quick"])
+    assert next(found) == ("quick", "quick")
+    slow.set()
+    assert list(found) == [("slow", "slow")]
+
+
+def test_an_error_is_raised_and_ends_the_others(four_cores):
+    ended, begun = [], []
+
+    def work(item):
+        begun.append(item)
+        if item == 0:
+            raise ValueError("no")
+        until_unwanted(ended)
+
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="no"):
+        list(one_core_each(work, range(100)))
+    assert time.monotonic() - start < SOON
+    assert len(begun) < 10 and len(ended) == len(begun) - 1
+
+
+def test_who_stops_asking_ends_what_runs(four_cores):
+    begun, ended = threading.Event(), []
+
+    def work(item):
+        if item == 0:
+            assert begun.wait(SOON)
+            return item
+        begun.set()
+        return until_unwanted(ended)
+
+    found = one_core_each(work, [1, 0])
+    assert next(found) == (0, 0)
+    found.close()
+    assert len(ended) == 1
+
+
+def test_outside_everything_is_wanted():
+    check_wanted()
+    assert cores() == process_cores() >= 1
