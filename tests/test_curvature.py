@@ -545,8 +545,12 @@ SMALL = {
             lambda *of: curvature.perturbation_sharpness_of_each(*of, radius=1.0),
             lambda *of: curvature.perturbation_sharpness(*of, radius=1.0),
         ),
+        (
+            lambda *of: [scale.weighted for scale in curvature.noise_scale_of_each(*of)],
+            lambda *of: curvature.noise_scale(*of).weighted,
+        ),
     ],
-    ids=["eigenvalue", "box", "adaptive", "large box"],
+    ids=["eigenvalue", "box", "adaptive", "large box", "noise"],
 )
 def test_together_they_are_measured_as_each_alone(build, of_each, of_one):
     networks = [trained(build, seed) for seed in range(5)]
@@ -555,6 +559,17 @@ def test_together_they_are_measured_as_each_alone(build, of_each, of_one):
     expected = [of_one(surface, w) for (_, surface), w in zip(networks, weights, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=2e-4)
     assert np.ptp(expected) > 0.01 * np.mean(expected)  # they differ
+
+
+def test_together_the_noise_of_known_gradients_and_of_none():
+    """The second one fits all of its rows, so that it has neither gradient nor noise."""
+    x = GENERATOR.normal(size=(40, 3)).astype(np.float32)
+    surfaces = curvature.LossSurfaces([quadratic(x, y) for y in (targets(x), np.zeros(40, np.float32))])
+    with pytest.warns(UserWarning, match="zero to rounding"):
+        found, none = curvature.noise_scale_of_each(surfaces, [np.zeros(3)] * 2)
+    alone = curvature.noise_scale(surfaces.single[0], np.zeros(3))
+    assert found == pytest.approx(alone, rel=1e-5)
+    assert none == (np.inf, np.inf, 0.0, 0.0)
 
 
 def test_together_on_known_spectra():

@@ -4,7 +4,13 @@ A `LossSurface` is compiled once for a model and its data; everything else asks 
 """
 
 import batchlab.training  # noqa: F401  it sets XLA up, before TensorFlow is there
-from batchlab.study.curvature.noise import NoiseScale, critical_batch_size, noise_scale, simple_noise_scale
+from batchlab.study.curvature.noise import (
+    NoiseScale,
+    critical_batch_size,
+    noise_scale,
+    noise_scale_of_each,
+    simple_noise_scale,
+)
 from batchlab.study.curvature.recorder import CurvatureRecorder
 from batchlab.study.curvature.sharpness import adaptive_sharpness, largest_eigenvalues, perturbation_sharpness
 from batchlab.study.curvature.surface import LossSurface, LossSurfaces, NotFiniteError
@@ -26,6 +32,7 @@ __all__ = [
     "largest_eigenvalue_of_each",
     "largest_eigenvalues",
     "noise_scale",
+    "noise_scale_of_each",
     "perturbation_sharpness",
     "perturbation_sharpness_of_each",
     "simple_noise_scale",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from batchlab.study.curvature.surface import LossSurface, NotFiniteError, Weights
+from batchlab.study.curvature.surface import LossSurface, LossSurfaces, NotFiniteError, Weights
 
 _LEFT_OUT = 1e-6  # share of the noise in directions that are not followed
 
@@ -49,14 +49,30 @@ def noise_scale(surface: LossSurface, w: Weights = None) -> NoiseScale:
         NotFiniteError: Weights or derivatives are not finite.
     """
     place = surface.place(w)
-    centred, gradient, length, trace = _moments(surface, place)
-    if length == 0:
-        return NoiseScale(np.inf, np.inf, length, trace)
+    moments = _moments(surface, place)
     hessian = surface.hessian(place)
-    along_gradient = float(gradient @ hessian.matvec(gradient))
-    along_noise = float(sum(direction @ hessian.matvec(direction) for direction in _directions(centred)))
-    upwards = along_gradient > 0 and along_noise >= 0
-    return NoiseScale(trace / length, along_noise / along_gradient if upwards else np.nan, length, trace)
+    return _scales(moments, [v @ hessian.matvec(v) for v in _followed(moments)])
+
+
+def noise_scale_of_each(surfaces: LossSurfaces, weights: Sequence[Weights]) -> list[NoiseScale]:
+    """Return what `noise_scale` returns for each of several networks, in a small part of the time.
+
+    Args:
+        surfaces: The losses, each a mean over its rows.
+        weights: For each network its weights, see `LossSurface`.
+
+    Raises:
+        ValueError: A loss is not a mean over rows, or the weights do not fit.
+        NotFiniteError: Weights or derivatives are not finite.
+    """
+    places = surfaces.places(weights)
+    moments = [_moments(surface, w) for surface, w in zip(surfaces.single, weights, strict=True)]
+    followed = [_followed(one) for one in moments]
+    curved = np.zeros((max(map(len, followed)), len(followed)))  # a network with fewer directions has zeros at the end
+    for k, of_direction in enumerate(curved):
+        v = np.stack([of_one[k] if k < len(of_one) else np.zeros(surfaces.size) for of_one in followed])
+        of_direction[:] = (v * surfaces.hessian_products(places, v)).sum(axis=1)
+    return [_scales(one, curves) for one, curves in zip(moments, curved.T, strict=True)]
 
 
 def simple_noise_scale(surface: LossSurface, w: Weights = None) -> float:
@@ -70,8 +86,8 @@ def simple_noise_scale(surface: LossSurface, w: Weights = None) -> float:
         ValueError: The loss is not a mean over rows, or the weights do not fit.
         NotFiniteError: Weights or derivatives are not finite.
     """
-    _, _, length, trace = _moments(surface, surface.place(w))
-    return trace / length if length else np.inf
+    moments = _moments(surface, w)
+    return moments.trace / moments.length if moments.length else np.inf
 
 
 def critical_batch_size(noise_scales: Sequence[float]) -> float:
@@ -101,9 +117,32 @@ def critical_batch_size(noise_scales: Sequence[float]) -> float:
     return float(scales.mean())
 
 
-def _moments(surface: LossSurface, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Return the rows' gradients less their mean G, then G, |G|² and tr(Sigma); G is 0 where it is so to rounding."""
-    single = surface.row_gradients(place)
+class _Moments(NamedTuple):
+    """The rows' gradients less their mean G, then G, |G|² and tr(Sigma); G is 0 where it is so to rounding."""
+
+    centred: np.ndarray
+    gradient: np.ndarray
+    length: float
+    trace: float
+
+
+def _followed(moments: _Moments) -> np.ndarray:
+    """The vectors v of which v'Hv is needed, shape (k, P): the gradient first, then the directions of the noise."""
+    return np.vstack([moments.gradient, _directions(moments.centred)])
+
+
+def _scales(moments: _Moments, curved: Sequence[float]) -> NoiseScale:
+    """Put together what was measured; `curved` is v'Hv for each of `_followed`."""
+    along_gradient, along_noise = float(curved[0]), float(sum(curved[1:]))
+    if moments.length == 0:
+        return NoiseScale(np.inf, np.inf, moments.length, moments.trace)
+    upwards = along_gradient > 0 and along_noise >= 0
+    weighted = along_noise / along_gradient if upwards else np.nan
+    return NoiseScale(moments.trace / moments.length, weighted, moments.length, moments.trace)
+
+
+def _moments(surface: LossSurface, w: Weights) -> _Moments:
+    single = surface.row_gradients(w)
     precision = np.finfo(single.dtype).eps
     rows = single.astype(np.float64)
     if not np.isfinite(rows).all():
@@ -118,7 +157,7 @@ def _moments(surface: LossSurface, place: np.ndarray) -> tuple[np.ndarray, np.nd
             stacklevel=3,
         )
     centred = rows - gradient
-    return centred, gradient, length, float((centred**2).sum() / len(rows))
+    return _Moments(centred, gradient, length, float((centred**2).sum() / len(rows)))
 
 
 def _directions(centred: np.ndarray) -> np.ndarray:
