@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,12 @@ def compiled_fit(x: np.ndarray, y: np.ndarray, batch_size: int) -> Task:
 
 def compiled_seeds(seeds: int, x: np.ndarray, y: np.ndarray, batch_size: int) -> Task:
     """Our `fit_seeds`: models built, trained and put into the long data frame, all of it timed."""
+    first = count(0, seeds)  # new ones in each call, since initial weights are remembered
 
     def run(epochs: int) -> float:
-        frame = fit_seeds(helpers.build_model, x, y, seeds=seeds, batch_size=batch_size, epochs=epochs)
+        start = next(first)
+        fresh = range(start, start + seeds)
+        frame = fit_seeds(helpers.build_model, x, y, seeds=fresh, batch_size=batch_size, epochs=epochs)
         return float(frame.loc[frame["epoch"] == epochs, "loss"].median())
 
     return Task(run, "may use every core")

@@ -31,6 +31,7 @@ from scipy import stats
 
 import helpers
 from batchlab import training
+from batchlab.training import weights
 
 # --- runs do not depend on each other ----------------------------------------------------------------
 
@@ -179,6 +180,26 @@ def test_drawn_weights_depend_on_the_seed_alone():
     training.draw_weights(model, 3)
     assert differences(first, model.get_weights()) == 0
     assert differences(first, drawn(documented, 3).get_weights()) == 0
+
+
+def test_remembered_weights_are_those_that_would_be_drawn():
+    def build(low):
+        uniform = keras.initializers.RandomUniform(low, 1)
+        return stack(layers.Dense(3, kernel_initializer=uniform), layers.Dense(600))  # the last ones are large
+
+    first, again, other = (drawn(lambda low=low: build(low), 7).get_weights() for low in (0, 0, 0.5))
+    before = weights._remembered.cache_info().hits
+    model = build(0)
+    training.draw_weights(model, 7)
+    assert weights._remembered.cache_info().hits == before + 2  # not the 1800 in between
+    weights._remembered.cache_clear()
+    anew = drawn(lambda: build(0), 7).get_weights()
+    for one in (again, model.get_weights(), anew):
+        assert differences(first, one) == 0
+    assert differences(first, other) > 0.01
+    kept = weights.drawer(model)(7)[0]
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0] = 1  # else the next run would begin with it
 
 
 def test_drawn_weights_follow_the_initializers():

@@ -15,7 +15,7 @@ import pandas as pd
 from batchlab.cores import one_core_each
 from batchlab.statistics import Estimate, median
 from batchlab.study.curvature import LossSurface, critical_batch_size, simple_noise_scale
-from batchlab.study.speed import Way, by_round, contestant, take_turns
+from batchlab.study.speed import Contestant, Way, by_round, contestant, take_turns
 from batchlab.study.tuning import Best, Target, best_rate, divergence_expected, widened
 from batchlab.training import draw_weights, fit_seeds
 
@@ -181,14 +181,14 @@ def update_seconds(task: Task, way: Way, sizes: list[int]) -> np.ndarray:
 
     A call's own seconds are spread over some hundred updates; validation is not among them.
     """
-    contestants = []
-    for size in sizes:
+
+    def compiled_for(size: int) -> Contestant:
         steps = max(1, task.rows // size)
         epochs = -(-_TIMED_UPDATES // steps)
-        contestants.append(
-            contestant(way, task.build_model, task.x, task.y, batch_size=size, steps=steps, epochs=epochs)
-        )
-    measured = by_round(take_turns(contestants, rounds=_ROUNDS), way).to_numpy()
+        return contestant(way, task.build_model, task.x, task.y, batch_size=size, steps=steps, epochs=epochs)
+
+    contestants = dict(one_core_each(compiled_for, sizes))
+    measured = by_round(take_turns(contestants.values(), rounds=_ROUNDS), way)[sizes].to_numpy()
     rounds = np.random.default_rng(1).integers(_ROUNDS, size=(RESAMPLES + 1, _ROUNDS))
     rounds[0] = np.arange(_ROUNDS)
     return np.median(measured[rounds], axis=1)

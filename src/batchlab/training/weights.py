@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import keras
 import numpy as np
@@ -63,13 +64,31 @@ def drawer(model: keras.Model) -> Callable[[int], list[np.ndarray]]:
             if initializer is None:
                 values.append(np.array([number, 0], dtype))  # as keras.random.SeedGenerator begins
                 continue
-            config = initializer.get_config()
-            if "seed" in config:
-                initializer = type(initializer).from_config({**config, "seed": number})
-            values.append(np.asarray(initializer(shape, dtype=dtype)))
+            values.append(_drawn(initializer, shape, dtype, number))
         return values
 
     return draw
+
+
+def _drawn(initializer: keras.initializers.Initializer, shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
+    """Draw one weight; small ones are remembered, since the runs of a grid begin alike at every learning rate."""
+    kind, config = type(initializer), initializer.get_config()
+    if "seed" in config:
+        config |= {"seed": seed}
+        if kind.__module__.startswith("keras.") and np.prod(shape) <= _LARGEST_KEPT:
+            return _remembered(kind, tuple(config.items()), shape, dtype)
+        initializer = kind.from_config(config)
+    return np.asarray(initializer(shape, dtype=dtype))
+
+
+_LARGEST_KEPT, _MOST_KEPT = 1024, 16_384  # numbers of a weight; weights: 64 MB of float32 at most
+
+
+@lru_cache(_MOST_KEPT)
+def _remembered(kind: type, config: tuple, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    weight = np.array(kind.from_config(dict(config))(shape, dtype=dtype))
+    weight.flags.writeable = False  # everybody is given the same array
+    return weight
 
 
 def checked_weights(weights: Sequence[np.ndarray], model: keras.Model) -> list[np.ndarray]:
