@@ -96,6 +96,26 @@ def test_who_stops_asking_ends_what_runs(four_cores):
     assert len(ended) == 1
 
 
+def test_a_call_within_a_call_has_one_core_and_ends_with_it(four_cores):
+    begun, ended, threads = threading.Event(), [], set()
+
+    def inner(item):
+        threads.add(threading.get_ident())
+        return item, cores()
+
+    def outer(item):
+        if item == 0:
+            assert begun.wait(SOON)
+            return dict(one_core_each(inner, range(5)))
+        begun.set()
+        return dict(one_core_each(lambda _: until_unwanted(ended), [item]))
+
+    found = one_core_each(outer, [1, 0])
+    assert next(found) == (0, {item: (item, 1) for item in range(5)}) and len(threads) == 1
+    found.close()
+    assert len(ended) == 1
+
+
 def test_outside_everything_is_wanted():
     check_wanted()
     assert cores() == process_cores() >= 1

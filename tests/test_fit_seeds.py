@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import keras_reference
@@ -32,6 +33,7 @@ from scipy import stats
 import helpers
 from batchlab import training
 from batchlab.training import weights
+from batchlab.training.fit_seeds import divergence_expected
 
 # --- runs do not depend on each other ----------------------------------------------------------------
 
@@ -76,6 +78,19 @@ def test_losses_that_become_nan_are_reported_in_one_warning():
     assert frame["loss"].isna().all()
     (message,) = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     assert re.search(r"(?i)nan.*\b4 of 4\b.*epoch 1\b", message)
+
+
+def test_who_expects_divergence_is_not_told_of_it_and_others_are():
+    def diverge():
+        return runs(seeds=2, learning_rates=[1e30], epochs=1)
+
+    with divergence_expected(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert diverge()["loss"].isna().any()
+    with divergence_expected(), ThreadPoolExecutor(1) as other, pytest.warns(UserWarning, match="became NaN"):
+        other.submit(diverge).result()
+    with pytest.warns(UserWarning, match="became NaN"):
+        diverge()
 
 
 def test_several_learning_rates_equal_separate_runs():

@@ -60,12 +60,13 @@ def one_core_each(
     def keep_to_one_core() -> None:
         _thread.unwanted = unwanted
 
-    number = min(process_cores(), at_most or process_cores())
+    number = min(cores(), at_most or cores())  # one, within another call
     with ThreadPoolExecutor(number, initializer=keep_to_one_core) as pool:
         futures = {pool.submit(work, item): item for item in items}
         try:
             waiting = set(futures)
             while waiting:  # in short waits: Windows answers Ctrl-C between two of them only
+                check_wanted()
                 done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield futures[future], future.result()

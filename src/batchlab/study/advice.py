@@ -30,7 +30,7 @@ from batchlab.study.trials import (
     predicted_critical,
     update_seconds,
 )
-from batchlab.study.tuning import Target, best_rate, divergence_expected
+from batchlab.study.tuning import Target, best_rate
 from batchlab.table.scaling import scale_features
 
 Aim = Literal["seconds", "updates", "rows"]
@@ -173,8 +173,7 @@ def recommend(
     task = Task(build_model, *_split(x, y, validation_data), seeds)
     sizes = _checked_sizes(batch_sizes, task.rows)
     pilot = min(sizes, key=lambda size: abs(math.log2(size / _PILOT_SIZE)))
-    with divergence_expected():
-        frame = task.runs(pilot, epochs)(PILOT_RATES)
+    frame = task.runs(pilot, epochs)(PILOT_RATES)
     untrained = least = math.nan
     if target is None:
         untrained, least = task.untrained_loss(), float(median_losses(frame).min())

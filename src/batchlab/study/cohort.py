@@ -8,7 +8,6 @@ places. What one member learns does not touch the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import keras
 import numpy as np
@@ -79,19 +78,11 @@ def build_cohort(
             layers.append(keras.layers.Dropout(dropout))
     cohort = keras.Sequential(layers)
     # EinsumDense's own initial weights would be those of one layer with members * units.
-    for variable, values in zip(
-        cohort.trainable_variables, _initial(tuple(seeds), tuple(hidden), features), strict=True
-    ):
-        variable.assign(values)
+    initial = zip(*map(drawer(pattern), seeds), strict=True)
+    for variable, values in zip(cohort.trainable_variables, initial, strict=True):
+        variable.assign(np.stack(values))
     cohort.compile(_for_mean(keras.optimizers.get(optimizer), members), "binary_crossentropy", metrics=["accuracy"])
     return cohort
-
-
-@lru_cache(maxsize=8)
-def _initial(seeds: tuple[int, ...], hidden: tuple[int, ...], features: int) -> list[np.ndarray]:
-    """All members' initial weights; kept, since drawing them can take longer than training."""
-    draw = drawer(build_model(hidden, features=features))
-    return [np.stack(values) for values in zip(*map(draw, seeds), strict=True)]
 
 
 def _for_mean(optimizer: keras.optimizers.Optimizer, members: int) -> keras.optimizers.Optimizer:

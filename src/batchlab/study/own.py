@@ -104,15 +104,16 @@ def study_table(
         epochs = first_budget(len(encoded.y))
     build = partial(build_model, HIDDEN, features=encoded.x.shape[1], classes=encoded.classes, optimizer=optimizer)
 
-    def fresh_runs(row: pd.Series) -> pd.DataFrame:
+    def fresh_runs(row: int) -> pd.DataFrame:
+        told = advice.table.loc[row]
         return fit_seeds(
             build,
             encoded.x,
             encoded.y,
             seeds=FRESH_SEEDS,
-            batch_size=int(row["batch_size"]),
-            epochs=math.ceil(row["most_updates"] / row["epoch_updates"]),
-            learning_rates=[row["learning_rate"]],
+            batch_size=int(told["batch_size"]),
+            epochs=math.ceil(told["most_updates"] / told["epoch_updates"]),
+            learning_rates=[told["learning_rate"]],
             validation_data=encoded.held_out,
         )
 
@@ -121,9 +122,9 @@ def study_table(
         advice = recommend(
             encoded.x, encoded.y, build, aim=aim, validation_data=encoded.held_out, epochs=epochs, seeds=seeds
         )
-        tried = advice.table[advice.table["learning_rate"].notna()]
-        by_row = dict(one_core_each(lambda at: fresh_runs(tried.loc[at]), tried.index))
-        frames = [by_row[at] for at in tried.index]
+        tried = advice.table.index[advice.table["learning_rate"].notna()]
+        by_row = dict(one_core_each(fresh_runs, tried))
+        frames = [by_row[row] for row in tried]
     return Study(
         table=table,
         encoded=encoded,

@@ -18,8 +18,8 @@ from batchlab.cores import one_core_each
 from batchlab.results import long_frame
 from batchlab.study.grid import Grid, Setting, named_runs, settings
 from batchlab.study.store import Store
-from batchlab.study.tuning import divergence_expected
 from batchlab.training import fit_seeds
+from batchlab.training.fit_seeds import divergence_expected
 
 if TYPE_CHECKING:  # an optional extra
     import dask.distributed
@@ -39,7 +39,8 @@ def sweep(
     """Train every run of a grid that is not in the store yet, and return the figures of all of them.
 
     A sweep that was killed goes on where it was when it is called again. What one run is is as in `fit_seeds`; runs
-    that differ by learning rate and seed alone lie side by side in one program. A run is known again by its rows, the
+    that differ by learning rate and seed alone lie side by side in one program, up to 128 of them on one core, and as
+    many such blocks are trained at a time as there are cores. A run is known again by its rows, the
     model's configuration, the arguments of training, the versions of the packages and of the code that trains.
 
     Args:
@@ -97,11 +98,10 @@ def sweep_settings(
         waiting = [task for nth in zip_longest(*blocks) for task in nth if task]
         waiting = list({task.key: task for task in waiting}.values())  # two grids may share runs
         bar = keras.utils.Progbar(sum(task.epochs for task in waiting), unit_name="epoch") if verbose else None
-        with divergence_expected():
-            for task, figures in (_here if client is None else _on(client))(waiting, x, y):
-                kept.add(task.setting.determined, task.runs, figures)
-                if bar:
-                    bar.add(task.epochs)
+        for task, figures in (_here if client is None else _on(client))(waiting, x, y):
+            kept.add(task.setting.determined, task.runs, figures)
+            if bar:
+                bar.add(task.epochs)
         for setting in planned:
             yield setting.labels, _frame(setting, kept)
 
@@ -141,7 +141,8 @@ def _unfinished(setting: Setting, store: Store) -> Iterator[_Task]:
 def _train(task: _Task, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Train a block; return for each figure float32 of shape (epochs kept, runs)."""
     rates = None if task.rates == [None] else task.rates
-    frame = fit_seeds(task.setting.build, x, y, seeds=task.seeds, learning_rates=rates, **task.setting.run)
+    with divergence_expected():
+        frame = fit_seeds(task.setting.build, x, y, seeds=task.seeds, learning_rates=rates, **task.setting.run)
     kept = np.array(task.setting.kept) - 1
     shape = (len(task.runs), task.setting.run["epochs"])
     return {name: frame[name].to_numpy(np.float32).reshape(shape)[:, kept].T for name in task.setting.figures}
@@ -153,8 +154,7 @@ def _here(tasks: Iterable[_Task], x: np.ndarray, y: np.ndarray) -> Iterator[tupl
 
 def _by_one_core(task: _Task, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Train a block as it is trained here, to the last bit; a worker of a cluster has a thread for each core."""
-    with divergence_expected():
-        ((_, figures),) = _here([task], x, y)
+    ((_, figures),) = _here([task], x, y)
     return figures
 
 

@@ -16,8 +16,9 @@ from batchlab.cores import one_core_each
 from batchlab.statistics import Estimate, median
 from batchlab.study.curvature import LossSurface, critical_batch_size, simple_noise_scale
 from batchlab.study.speed import Contestant, Way, by_round, contestant, take_turns
-from batchlab.study.tuning import Best, Target, best_rate, divergence_expected, widened
+from batchlab.study.tuning import Best, Target, best_rate, widened
 from batchlab.training import draw_weights, fit_seeds
+from batchlab.training.fit_seeds import divergence_expected
 
 PILOT_RATES = tuple(4.0**power for power in range(-5, 2))
 RESAMPLES = 1000
@@ -63,16 +64,17 @@ class Task:
         def frame_of(rates: Sequence[float]) -> pd.DataFrame:
             new = [rate for rate in rates if rate not in known]
             if new:
-                frame = fit_seeds(
-                    self.build_model,
-                    self.x,
-                    self.y,
-                    seeds=self.seeds,
-                    batch_size=batch_size,
-                    epochs=epochs,
-                    learning_rates=new,
-                    validation_data=self.held_out,
-                )
+                with divergence_expected():
+                    frame = fit_seeds(
+                        self.build_model,
+                        self.x,
+                        self.y,
+                        seeds=self.seeds,
+                        batch_size=batch_size,
+                        epochs=epochs,
+                        learning_rates=new,
+                        validation_data=self.held_out,
+                    )
                 known.update(iter(frame.groupby("learning_rate")))
             return pd.concat([known[rate] for rate in rates], ignore_index=True)
 
@@ -153,12 +155,13 @@ def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Be
         scores = target(frame)
         return Tuned(scores, best_rate(scores), epochs * task.steps(size))
 
-    done: dict[int, Tuned] = {}
+    # These rates include the pilot's best one, so that half of its runs arrive again.
+    done = {pilot: tuned(pilot, found.rate, pilot, found.score.value)}
+    first = done[pilot].best
 
     def follow(path: list[int]) -> None:
         # A larger size that needs more updates than a smaller one, or a smaller one that needs more rows than a larger
         # one, costs more of everything.
-        first = done[pilot].best
         previous, rate, known, needed = pilot, first.rate, pilot, first.score.value
         for size in path:
             rate *= (size / previous) ** _GROWTH
@@ -168,11 +171,8 @@ def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Be
                 rate, known, needed = best.rate, size, best.score.value
 
     at = sizes.index(pilot)
-    with divergence_expected():
-        # These rates include the pilot's best one, so that half of its runs arrive again.
-        done[pilot] = tuned(pilot, found.rate, pilot, found.score.value)
-        for _ in one_core_each(follow, [sizes[:at][::-1], sizes[at + 1 :]]):
-            pass
+    for _ in one_core_each(follow, [sizes[:at][::-1], sizes[at + 1 :]]):
+        pass
     return done
 
 

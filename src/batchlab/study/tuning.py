@@ -8,9 +8,7 @@ Playbook".
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -110,17 +108,6 @@ class Best(NamedTuple):
     score: Estimate
     reached: float
     on_edge: int
-
-
-@contextmanager
-def divergence_expected() -> Iterator[None]:
-    """Say nothing of runs whose loss became NaN: a learning rate that is too large belongs to a grid of them.
-
-    For the whole process, so not for threads of their own.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The loss became NaN")
-        yield
 
 
 def best_rate(scores: pd.Series, *, seed: int = 0) -> Best | None:

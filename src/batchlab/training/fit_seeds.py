@@ -6,7 +6,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 
 import keras
@@ -25,6 +26,7 @@ from batchlab.training.rows import Rows, are_arrays, row_orders
 from batchlab.training.run import Run
 from batchlab.training.weights import checked_weights, drawer
 
+_divergence_expected = ContextVar("divergence_expected", default=False)  # each thread has its own, unlike filters
 _MOST_RUNS_AT_ONCE = 128  # more no longer fill the vector registers better, and leave the fast caches
 
 
@@ -133,7 +135,7 @@ def fit_seeds(
         figures, final = _one_by_one(plan, cells, build_model)
 
     failed = np.isnan(figures["loss"])
-    if failed.any():
+    if failed.any() and not _divergence_expected.get():
         warnings.warn(
             f"The loss became NaN in {failed.any(axis=0).sum()} of {len(cells)} runs, first in epoch "
             f"{np.flatnonzero(failed.any(axis=1))[0] + 1}. Lower the learning rate.",
@@ -147,6 +149,16 @@ def fit_seeds(
         learning_rates=None if learning_rates is None else [cell.rate for cell in cells],
     )
     return (frame, final) if keep_weights else frame
+
+
+@contextmanager
+def divergence_expected() -> Iterator[None]:
+    """Have `fit_seeds` say nothing of a loss that became NaN: a rate that is too large belongs to a grid of them."""
+    token = _divergence_expected.set(True)
+    try:
+        yield
+    finally:
+        _divergence_expected.reset(token)
 
 
 @dataclass(frozen=True)
