@@ -48,8 +48,9 @@ def test_files_without_a_test_or_that_cannot_be_read_fail(run, content):
 def test_each_test_is_run_by_default_or_thoroughly_and_never_by_both(run):
     marked = "import pytest\n\n\n@pytest.mark.thorough\ndef test_more():\n    pass\n\n\n" + PASSES
     wholly = "import pytest\n\npytestmark = pytest.mark.thorough\n\n\n" + PASSES
-    files = {"alone": PASSES, "marked": marked, "wholly": wholly}
-    for options, named, passed in (([], False, 4), (["--thorough"], False, 3), ([], True, 7)):
+    speaks = "CODE = '@pytest.mark.thorough'\n\n\ndef test_speaks_of_it():\n    pass\n"
+    files = {"alone": PASSES, "marked": marked, "wholly": wholly, "speaks": speaks}
+    for options, named, passed in (([], False, 5), (["--thorough"], False, 3), ([], True, 8)):
         status, out = run(*options, named=named, **files)
         assert status == 0
         assert out.splitlines()[-1] == f"{passed} passed, 0 failed, 0 skipped"
