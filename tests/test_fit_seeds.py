@@ -10,7 +10,7 @@ import keras_reference
 import numpy as np
 import pandas as pd
 import pytest
-from keras import layers, optimizers
+from keras import initializers, layers, optimizers
 from many_runs import (
     BUILDERS,
     FIGURES,
@@ -197,24 +197,29 @@ def test_drawn_weights_depend_on_the_seed_alone():
     assert differences(first, drawn(documented, 3).get_weights()) == 0
 
 
-def test_remembered_weights_are_those_that_would_be_drawn():
-    def build(low):
-        uniform = keras.initializers.RandomUniform(low, 1)
-        return stack(layers.Dense(3, kernel_initializer=uniform), layers.Dense(600))  # the last ones are large
-
-    first, again, other = (drawn(lambda low=low: build(low), 7).get_weights() for low in (0, 0, 0.5))
-    before = weights._remembered.cache_info().hits
-    model = build(0)
-    training.draw_weights(model, 7)
-    assert weights._remembered.cache_info().hits == before + 2  # not the 1800 in between
-    weights._remembered.cache_clear()
-    anew = drawn(lambda: build(0), 7).get_weights()
-    for one in (again, model.get_weights(), anew):
-        assert differences(first, one) == 0
-    assert differences(first, other) > 0.01
-    kept = weights.drawer(model)(7)[0]
-    with pytest.raises(ValueError, match="read-only"):
-        kept[0] = 1  # else the next run would begin with it
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "float64"])
+def test_many_seeds_are_drawn_together_as_each_alone(policy):
+    kinds = [
+        initializers.GlorotUniform(),
+        initializers.HeNormal(),
+        initializers.LecunUniform(seed=3),
+        initializers.VarianceScaling(2, "fan_out", "untruncated_normal"),
+        initializers.RandomUniform(-1, 2),
+        initializers.RandomNormal(1, 0.3),
+        initializers.TruncatedNormal(0, 0.2),
+        initializers.Orthogonal(0.5),
+        initializers.Identity(2),
+        initializers.Constant(0.25),
+        initializers.Ones(),
+    ]
+    model = stack(*(layers.Dense(3, kernel_initializer=kind, dtype=policy) for kind in kinds))
+    seeds = [0, 7, 2**31 + 5, *range(100, 100 + weights._WORTH_A_PROGRAM)]
+    together = weights.drawer(model)(seeds)
+    for number in (0, 1, 2, -1):
+        training.draw_weights(model, seeds[number])
+        for variable, values in zip(model.variables, together, strict=True):
+            assert values.dtype == variable.dtype
+            np.testing.assert_array_equal(values[number], variable.numpy())
 
 
 def test_drawn_weights_follow_the_initializers():

@@ -78,9 +78,8 @@ def build_cohort(
             layers.append(keras.layers.Dropout(dropout))
     cohort = keras.Sequential(layers)
     # EinsumDense's own initial weights would be those of one layer with members * units.
-    initial = zip(*map(drawer(pattern), seeds), strict=True)
-    for variable, values in zip(cohort.trainable_variables, initial, strict=True):
-        variable.assign(np.stack(values))
+    for variable, values in zip(cohort.trainable_variables, drawer(pattern)(seeds), strict=True):
+        variable.assign(values)
     cohort.compile(_for_mean(keras.optimizers.get(optimizer), members), "binary_crossentropy", metrics=["accuracy"])
     return cohort
 

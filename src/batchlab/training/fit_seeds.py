@@ -116,8 +116,8 @@ def fit_seeds(
     else:
         weights = checked_weights(initial_weights, model)
 
-        def draw(seed: int) -> list[np.ndarray]:
-            return weights
+        def draw(seeds: Sequence[int]) -> list[np.ndarray]:
+            return [np.broadcast_to(weight, (len(seeds), *weight.shape)) for weight in weights]
 
     bar = keras.utils.Progbar(run.epochs * len(cells)) if verbose else None
     plan = _Plan(run.on(train, valid), train, valid, draw, bar.add if bar else lambda done: None)
@@ -177,7 +177,7 @@ class _Plan:
     run: Run
     train: Rows
     valid: Rows | None
-    draw: Callable[[int], list[np.ndarray]]  # initial weights, in the order of `model.variables`
+    draw: Callable[[Sequence[int]], list[np.ndarray]]  # initial weights for seeds; see `drawer`
     advance: Callable[[int], object]  # called with the number of epochs done since the last call
 
     def orders(self, cell: _Cell) -> Iterator[np.ndarray]:
@@ -252,7 +252,7 @@ def _one_by_one(
                 reason = str(refusal)
             if not model.built:
                 model(batch.x)  # creates the weights
-            for variable, value in zip(model.variables, plan.draw(cell.seed), strict=True):
+            for variable, (value,) in zip(model.variables, plan.draw([cell.seed]), strict=True):
                 variable.assign(value)
             if cell.rate is not None:
                 model.optimizer.learning_rate = cell.rate
@@ -302,9 +302,8 @@ def _side_by_side(
         rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)
         with lease(SeedsProgram, model, plan.run.batch_size, plan.train, plan.valid, runs=size) as program:
             program.compile()
-            initial = [plan.draw(cell.seed) for cell in chunk]
             figures = program(
-                [np.stack(values, axis=-1) for values in zip(*initial, strict=True)],
+                [np.moveaxis(values, 0, -1) for values in plan.draw([cell.seed for cell in chunk])],
                 rates,
                 plan.train,
                 plan.valid,

@@ -7,8 +7,11 @@ from functools import lru_cache
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from batchlab.training.keras_internals import owners
+
+_WORTH_A_PROGRAM = 16  # draws of one weight: a program takes as long to make as some eighty calls of an initializer
 
 
 def draw_weights(model: keras.Model, seed: int) -> None:
@@ -21,15 +24,18 @@ def draw_weights(model: keras.Model, seed: int) -> None:
     Raises:
         ValueError: A layer has a weight without an initializer to draw it from.
     """
-    for variable, value in zip(model.variables, drawer(model)(seed), strict=True):
+    for variable, (value,) in zip(model.variables, drawer(model)([seed]), strict=True):
         variable.assign(value)
 
 
-def drawer(model: keras.Model) -> Callable[[int], list[np.ndarray]]:
-    """Return a function from a seed to what `draw_weights` would assign: a value for each of `model.variables`.
+def drawer(model: keras.Model) -> Callable[[Sequence[int]], list[np.ndarray]]:
+    """Return a function from seeds to what `draw_weights` would assign with each of them.
 
     Args:
         model: A built Keras model.
+
+    Returns:
+        A function that returns for each of `model.variables` an array (seeds, …).
 
     Raises:
         ValueError: A layer has a weight without an initializer to draw it from.
@@ -45,50 +51,58 @@ def drawer(model: keras.Model) -> Callable[[int], list[np.ndarray]]:
             )
         initializers.append(initializer)
     places = [(tuple(variable.shape), variable.dtype) for variable in model.variables]
-    # An initializer is a call of TensorFlow, which costs as much as hundreds of updates: zeros are made once.
-    zeros = keras.initializers.Zeros
-    fixed = [
-        np.asarray(i(shape, dtype=dtype)) if isinstance(i, zeros) else None
-        for i, (shape, dtype) in zip(initializers, places, strict=True)
-    ]
 
-    def draw(seed: int) -> list[np.ndarray]:
-        numbers = np.random.SeedSequence([seed, 0]).generate_state(len(places))
-        values = []
-        for (shape, dtype), initializer, same, number in zip(
-            places, initializers, fixed, map(int, numbers), strict=True
-        ):
-            if same is not None:
-                values.append(same)
-                continue
-            if initializer is None:
-                values.append(np.array([number, 0], dtype))  # as keras.random.SeedGenerator begins
-                continue
-            values.append(_drawn(initializer, shape, dtype, number))
-        return values
+    def draw(seeds: Sequence[int]) -> list[np.ndarray]:
+        numbers = np.array([np.random.SeedSequence([seed, 0]).generate_state(len(places)) for seed in seeds], np.int64)
+        with tf.device("CPU:0"):  # the same values on a machine with a graphics card
+            return [
+                _drawn(initializer, shape, dtype, of_seeds)
+                for initializer, (shape, dtype), of_seeds in zip(initializers, places, numbers.T, strict=True)
+            ]
 
     return draw
 
 
-def _drawn(initializer: keras.initializers.Initializer, shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
-    """Draw one weight; small ones are remembered, since the runs of a grid begin alike at every learning rate."""
+def _drawn(
+    initializer: keras.initializers.Initializer | None, shape: tuple[int, ...], dtype: str, numbers: np.ndarray
+) -> np.ndarray:
+    """Draw one weight with each of these numbers as its seed."""
+    if initializer is None:
+        return np.array([[number, 0] for number in numbers], dtype)  # as keras.random.SeedGenerator begins
     kind, config = type(initializer), initializer.get_config()
-    if "seed" in config:
-        config |= {"seed": seed}
-        if kind.__module__.startswith("keras.") and np.prod(shape) <= _LARGEST_KEPT:
-            return _remembered(kind, tuple(config.items()), shape, dtype)
-        initializer = kind.from_config(config)
-    return np.asarray(initializer(shape, dtype=dtype))
+    if "seed" not in config:
+        once = kind.__module__.startswith("keras.")  # zeros, ones; what a user's own does is its affair
+        values = [keras.ops.convert_to_numpy(initializer(shape, dtype=dtype)) for _ in numbers[: 1 if once else None]]
+        return np.broadcast_to(values[0], (len(numbers), *shape)) if once else np.stack(values)
+    del config["seed"]
+    if kind.__module__.startswith("keras.") and len(numbers) >= _WORTH_A_PROGRAM:
+        return _program(kind, tuple(config.items()), shape, dtype)(tf.constant(numbers)).numpy()
+    seeded = (kind.from_config(config | {"seed": int(number)}) for number in numbers)
+    return np.stack([keras.ops.convert_to_numpy(one(shape, dtype=dtype)) for one in seeded])
 
 
-_LARGEST_KEPT, _MOST_KEPT = 1024, 16_384  # numbers of a weight; weights: 64 MB of float32 at most
+@lru_cache(256)
+def _program(kind: type, config: tuple, shape: tuple[int, ...], dtype: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function from seeds, int64 of shape (draws,), to (draws, …); 30 µs a draw, where Keras takes 1 ms."""
+
+    def draw(number: tf.Tensor) -> tf.Tensor:
+        return kind.from_config(dict(config) | {"seed": _Seed(number)})(shape, dtype=dtype)
+
+    def draw_all(numbers: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(draw, numbers, fn_output_signature=tf.as_dtype(dtype))
+
+    with tf.init_scope():
+        return tf.function(draw_all, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.int64))
 
 
-@lru_cache(_MOST_KEPT)
-def _remembered(kind: type, config: tuple, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    weight = np.array(kind.from_config(dict(config))(shape, dtype=dtype))
-    weight.flags.writeable = False  # everybody is given the same array
-    return weight
+class _Seed(keras.random.SeedGenerator):
+    """Hands out a seed that is known only when the program runs, in the form that Keras makes of a whole number."""
+
+    def __init__(self, number: tf.Tensor) -> None:  # without super: nothing is to be kept in a variable
+        self._number = number
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        return tf.stack([self._number, 0])
 
 
 def checked_weights(weights: Sequence[np.ndarray], model: keras.Model) -> list[np.ndarray]:
