@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from batchlab.environment import prepare  # noqa: E402
 
 prepare()  # before anything imports TensorFlow, which is talkative
 
+import devices  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from contestants import Contestant, Task, Unavailable, compiled_fit, contestants, plain_keras, versions  # noqa: E402
@@ -54,6 +55,7 @@ class Plan:
         factor_batch_sizes: Batch sizes there.
         first_curves: Rounds that also start a fresh process and draw a curve.
         thorough: Whether to look for the best of Keras's options among more than two settings.
+        chains: Networks for the comparison of a graphics card with the processor, where there is a card.
     """
 
     batch_sizes: tuple[int, ...] = (1, 32, 250)
@@ -64,6 +66,7 @@ class Plan:
     factor_batch_sizes: tuple[int, ...] = (32, 250)
     first_curves: int = 3
     thorough: bool = True
+    chains: tuple[devices.Chain, ...] = devices.CHAINS
 
 
 QUICK = Plan(
@@ -75,6 +78,7 @@ QUICK = Plan(
     factor_batch_sizes=(250,),
     first_curves=1,
     thorough=False,
+    chains=devices.CHAINS[:1],
 )
 
 
@@ -238,6 +242,12 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
             groups.append(list(_cells(pair, *more, batch_size, plan, missing)))
     rows = [cell for group in groups for cell in group][len(steps) :]
 
+    on_devices = {}
+    for chain in plan.chains if devices.cards() else ():
+        say(f"warm-up: {chain.name}, batch size {chain.batch_size}")
+        on_devices[chain] = list(_cells(devices.contestants(chain), *chain.rows(), chain.batch_size, plan, missing))
+    groups += on_devices.values()
+
     # What is alive now stays: looking through it before every sample would take longer than most samples.
     gc.collect()
     gc.freeze()
@@ -263,6 +273,11 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
         "unavailable": missing,
         "steps": [cell.record() for cell in steps],
         "more_rows": [cell.record() for cell in rows],
+        "devices": [
+            {"network": chain.name, "operations": chain.operations(), "chosen": devices.choice(chain), **cell.record()}
+            for chain, cells in on_devices.items()
+            for cell in cells
+        ],
         "first_curve": {
             "seconds": spread([sample["total"] for sample in first_curves]),
             "stages": first_curves,
@@ -272,7 +287,7 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
 
 
 def _cells(
-    group: list[Contestant], x: np.ndarray, y: np.ndarray, batch_size: int, plan: Plan, missing: dict[str, str]
+    group: Iterable[Contestant], x: np.ndarray, y: np.ndarray, batch_size: int, plan: Plan, missing: dict[str, str]
 ) -> Iterator[Cell]:
     for contestant in group:
         try:
@@ -339,8 +354,10 @@ def spread(samples: list[float]) -> dict:
 
 def machine() -> dict:
     """What the measurements ran on."""
+    cards = devices.cards()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cores": cores, "processor": _processor(), "system": f"{platform.system()} {platform.machine()}"}
+    system = f"{platform.system()} {platform.machine()}"
+    return {"cores": cores, "processor": _processor(), "cards": cards, "system": system}
 
 
 def _processor() -> str:
@@ -370,7 +387,8 @@ def _range(figures: dict) -> str:
 def report(results: dict) -> str:
     """Lay the results out as tables."""
     host = results["machine"]
-    parts = [f"{host['processor']}, {host['cores']} cores, {host['system']}; {results['rounds']} rounds, interleaved"]
+    places = f"{host['processor']}, {host['cores']} cores, {', '.join(host['cards']) or 'no graphics card'}"
+    parts = [f"{places}, {host['system']}; {results['rounds']} rounds, interleaved"]
     if (results["load_average_before"] or 0) > 0.5:
         load = results["load_average_before"]
         parts[0] += f"\nOther programs were running (load average {load}): wall-clock figures contain waiting for them."
@@ -390,6 +408,9 @@ def report(results: dict) -> str:
             for record in results["more_rows"]
         ]
         parts.append(f"More rows: microseconds a step\n{pd.DataFrame(rows).to_string(index=False)}")
+
+    if results["devices"]:
+        parts.append(f"On a graphics card: microseconds a step\n{_devices(results['devices'])}")
 
     stages = results["first_curve"]["stages"]
     medians = {name: statistics.median(stage[name] for stage in stages) for name in stages[0]}
@@ -432,6 +453,16 @@ def _table(records: list[dict], missing: dict[str, str]) -> str:
     width = frame["note"].str.len().max()
     frame["note"] = frame["note"].str.ljust(width)
     return frame.rename(columns={"note": "note".ljust(width)}).to_string(index=False)
+
+
+def _devices(records: list[dict]) -> str:
+    """One line a network: where ours goes by itself, and what Keras and ours take."""
+    lines: dict[tuple, dict] = {}
+    for record in records:
+        what = {"network": record["network"], "batch size": record["batch_size"], "operations": record["operations"]}
+        line = lines.setdefault(tuple(what.values()), what | {"fit chooses": record["chosen"].removeprefix("fit, ")})
+        line[record["contestant"]] = short(record["wall_us_a_step"]["median"])
+    return pd.DataFrame(lines.values()).to_string(index=False)
 
 
 def draw(results: dict) -> Figure:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, optimizers
 
 import helpers
@@ -16,6 +17,8 @@ THREE_CLASSES = np.digitize(X[:, 0] + X[:, 1], [-0.5, 0.8])
 WEIGHTS = np.random.default_rng(5).uniform(0.2, 3, len(Y)).astype(np.float32)
 FIGURES = ["loss", "accuracy", "val_loss", "val_accuracy"]
 TOLERANCE = 1e-5
+# A graphics card would round the factors of a product to ten bits.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def documented(optimizer="rmsprop"):

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench  # noqa: E402
 import contestants  # noqa: E402
+import devices  # noqa: E402
 
 ROWS = 320
 HAS_COMPILER = any(map(shutil.which, ("cc", "gcc", "clang")))
@@ -164,6 +165,21 @@ def test_three_significant_digits():
     assert [bench.short(value) for value in (0.06789, 1234.5, 12.345, 1)] == ["0.0679", "1230", "12.3", "1"]
 
 
+@pytest.mark.parametrize(("number", "chosen"), [(1, "processor"), (5, "card")])
+def test_beside_a_card_each_network_is_trained_on_both(number, chosen):
+    chain = devices.CHAINS[number]  # without a card TensorFlow's own choice is the processor too
+    cells = list(bench._cells(devices.contestants(chain), *chain.rows(), chain.batch_size, bench.QUICK, {}))
+    records = []
+    for one in cells:
+        one.sample()
+        assert 0.01 < one.loss < 1
+        records.append({"network": chain.name, "operations": 7, "chosen": devices.choice(chain), **one.record()})
+    names, figures = bench._devices(records).splitlines()
+    for name in ("network", "operations", "model.fit", "fit, processor", "fit, card", "fit chooses"):
+        assert name in names
+    assert figures.split()[:4] == [chain.name, str(chain.batch_size), "7", chosen]
+
+
 # --- the whole of it ---------------------------------------------------------------------------------
 
 
@@ -194,6 +210,7 @@ def test_quick_measures_everybody(quick):
         assert record["wall_us_a_step"]["min"] > 0
         assert 0.01 < record["loss_after_a_call"] < 1  # nats: it trains, and nothing has run away
     assert {record["contestant"] for record in results["more_rows"]} == {"model.fit", "fit"}
+    assert bool(results["devices"]) == bool(results["machine"]["cards"])
 
     assert results["first_curve"]["stages"][0]["curve drawn"] < results["first_curve"]["seconds"]["median"]
     for target in results["targets"]:

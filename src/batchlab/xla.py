@@ -37,6 +37,8 @@ def set_up() -> None:
     """
     global _kept, _process
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Else the first notebook that is opened takes all of a graphics card's memory.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # The runs of many seeds lie side by side in vector registers: use the widest there are.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_prefer_vector_width=512")
     key = _key()

@@ -15,8 +15,10 @@ from types import FunctionType
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from batchlab.training import keras_internals as internals
+from batchlab.training.programs.device import device_for
 from batchlab.training.rows import Rows
 
 _KEPT = 64
@@ -40,12 +42,15 @@ def lease(kind: type, model: keras.Model, batch_size: int, train: Rows, valid: R
         valid: The validation rows.
         **extra: Further numbers that a program is made for.
     """
-    key = (kind, structure(model), batch_size, train.signature(), valid and valid.signature(), *extra.items())
+    what = structure(model)
+    # A program that works on the user's own model runs where that model is.
+    device = device_for(model, batch_size, **extra) if what[0] == "shared" else None
+    key = (kind, what, device, batch_size, train.signature(), valid and valid.signature(), *extra.items())
     with _lock:
         waiting = _idle.get(key)
         program = waiting.pop() if waiting else None
     if program is None:
-        with _making:
+        with _making, tf.device(device):
             program = kind(model, batch_size, train, valid, **extra)
     try:
         yield program

@@ -26,7 +26,7 @@ class CannotCompileError(Exception):
 
 
 class Compiled:
-    """A Python function that is traced at once, and compiled by XLA at its first call.
+    """A Python function that is traced at once, and compiled by XLA at its first call. It runs where its variables are.
 
     Args:
         function: The function.
@@ -37,6 +37,8 @@ class Compiled:
         self._idle = _tensors(idle)
         # Not through tf.function: it would warn of "retracing" when programs for several shapes are made.
         self._call = tf.function(function, jit_compile=True, autograph=False).get_concrete_function(*self._idle)
+        variables = self._call.variables
+        self._device = variables[0].device if variables else None
 
     def compile(self) -> None:
         """Let XLA compile, by a call without effect, unless it has done so.
@@ -47,7 +49,7 @@ class Compiled:
         if self._idle is None:
             return
         try:
-            self._call(*self._idle)
+            self(*self._idle)
         except tf.errors.OpError as error:
             raise CannotCompileError(f"XLA cannot compile the model: {str(error).splitlines()[0][:200]}") from error
         self._idle = None
@@ -55,7 +57,8 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Run the compiled function."""
-        return self._call(*_tensors(arguments))
+        with tf.device(self._device):
+            return self._call(*_tensors(arguments))
 
 
 def _tensors(arguments: tuple) -> tuple:
