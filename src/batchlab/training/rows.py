@@ -119,9 +119,10 @@ def row_orders(seed: int | None, rows: int, span: range, shuffle: bool) -> Itera
     # Many epochs a call: the same orders as `permutation` gives one by one, without its cost in Python each time.
     at_once = max(1, ORDERS_AT_ONCE // rows)
     for first in range(0, span.stop, at_once):
-        orders = np.tile(np.arange(rows, dtype=np.int32), (min(at_once, span.stop - first), 1))
+        # As int64, which NumPy shuffles in two thirds of the time that int32 takes, to the same orders.
+        orders = np.tile(np.arange(rows), (min(at_once, span.stop - first), 1))
         generator.permuted(orders, axis=1, out=orders)
-        yield from orders[max(0, span.start - first) :]
+        yield from orders[max(0, span.start - first) :].astype(np.int32)
 
 
 def _map(function: Any, tree: Tree) -> Tree:  # noqa: ANN401
