@@ -533,7 +533,13 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("build", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, id=name, marks=[] if name == "documented" else pytest.mark.thorough)
+        for name, build in SMALL.items()
+    ],
+)
 @pytest.mark.parametrize(
     ("of_each", "of_one"),
     [

@@ -82,7 +82,12 @@ def with_weighted_metric():
     return documented(weighted_metrics=["mae"])
 
 
-@pytest.mark.parametrize("case", WITH_WEIGHTS)
+QUICK = ("sample weights", "class weights", "validation data with weights")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in QUICK else pytest.mark.thorough) for case in WITH_WEIGHTS]
+)
 def test_weights_and_validation(case):
     assert_twins(with_weighted_metric, **WITH_WEIGHTS[case])
 

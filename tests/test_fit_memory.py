@@ -187,6 +187,7 @@ json.dump([resident, untrained], sys.stdout)
 """
 
 
+@pytest.mark.thorough
 def test_two_hundred_fits_grow_the_process_by_less_than_200_mb():
     """Beyond what Keras never gives back of the models themselves, some 0.4 MB each, trained or not."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TF_CPP_MIN_LOG_LEVEL": "3"}

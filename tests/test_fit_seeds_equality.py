@@ -29,7 +29,10 @@ def plain_run():
     return single_runs(documented, lambda *data, seed, **arguments: data[0].fit(*data[1:], verbose=0, **arguments))
 
 
-@pytest.mark.parametrize("batch_size", [1, 32, 250, TRAIN_ROWS])
+@pytest.mark.parametrize(
+    "batch_size",
+    [pytest.param(size, marks=[] if size == 32 else pytest.mark.thorough) for size in (1, 32, 250, TRAIN_ROWS)],
+)
 def test_every_seed_equals_plain_keras_over_ten_epochs(plain_run, batch_size):
     seeds = [4, 0, 11]
     arguments = {"batch_size": batch_size, "epochs": 10, "shuffle": False}
@@ -77,8 +80,8 @@ def test_mean_squared_error():
     "weighted",
     [
         {"sample_weight": WEIGHTS},
-        {"sample_weight": WEIGHTS[:, None]},
-        {"sample_weight": WEIGHTS.astype(int)},
+        pytest.param({"sample_weight": WEIGHTS[:, None]}, marks=pytest.mark.thorough),
+        pytest.param({"sample_weight": WEIGHTS.astype(int)}, marks=pytest.mark.thorough),
         {"build": lambda: stack(layers.Dense(6), weighted_metrics=["mae"]), "sample_weight": WEIGHTS},
         {"class_weight": {0: 0.5, 1: 3.0}},
         {"validation_data": (X[:90], Y[:90], WEIGHTS[:90])},

@@ -33,6 +33,7 @@ def test_the_excess_loss_is_the_mean_divergence_from_the_true_chances():
     assert (found.rows, found.waves, found.batch_size) == (300, 1, 32)
 
 
+@pytest.mark.thorough
 def test_more_rows_leave_less_to_be_learned():
     few, many = (
         after_one_pass(build, TABLE, rows=rows, batch_size=16, learning_rates=[0.1, 0.2], seeds=16)

@@ -168,7 +168,7 @@ def test_the_report_says_what_was_found(numeric):
     for size in advice.table["batch_size"]:
         assert f"{size}" in text
     assert "variances of the target" in text and "in the target's own unit" in text
-    assert "80 rows are for training and 20 held out" in text and "256 behind each curve" in text
+    assert "80 rows are for training and 20 held out" in text and "128 behind each curve" in text
     assert f"{numeric.trained:,} runs" in text
 
 

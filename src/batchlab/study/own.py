@@ -25,8 +25,8 @@ from batchlab.table.encoding import Encoded, split_and_encode
 from batchlab.table.own import OwnTable
 from batchlab.training import fit_seeds
 
-FRESH_SEEDS = range(10_000, 10_256)
-"""Of the runs behind each curve. They number 256 since `fit_seeds` then uses the programs that the tuning compiled."""
+FRESH_SEEDS = range(10_000, 10_128)
+"""Of the runs behind each curve. They number 128 since `fit_seeds` then uses the programs that the tuning compiled."""
 
 HIDDEN = (16,)
 _EPOCHS, _UPDATES, _LEAST_EPOCHS = 30, 1000, 5  # the first budget; so the time of a study hardly grows with the table
