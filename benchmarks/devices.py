@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from contestants import Contestant, Task
 
+import helpers
 from batchlab.training import fit
 from batchlab.training.programs import cache, device
 
@@ -36,13 +37,8 @@ class Chain:
         return "-".join(map(str, self.widths))
 
     def model(self) -> keras.Model:
-        """Build and compile it, with the documented optimizer and loss."""
-        inner = [keras.layers.Dense(units, "relu") for units in self.widths[1:-1]]
-        model = keras.Sequential(
-            [keras.Input((self.widths[0],)), *inner, keras.layers.Dense(self.widths[-1], "sigmoid")]
-        )
-        model.compile("rmsprop", "binary_crossentropy", metrics=["accuracy"])
-        return model
+        """Build and compile it, as the documented one."""
+        return helpers.build_model(self.widths[1:-1], features=self.widths[0])
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return eight batches of noise."""
@@ -52,7 +48,7 @@ class Chain:
 
     def operations(self) -> int:
         """Floating-point operations of an update, about."""
-        return 6 * self.batch_size * device.multiplications(self.model())
+        return device.operations(self.model(), self.batch_size)
 
 
 CHAINS = (

@@ -91,8 +91,7 @@ def _program(kind: type, config: tuple, shape: tuple[int, ...], dtype: str) -> C
     def draw_all(numbers: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(draw, numbers, fn_output_signature=tf.as_dtype(dtype))
 
-    with tf.init_scope():
-        return tf.function(draw_all, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.int64))
+    return tf.function(draw_all, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.int64))
 
 
 class _Seed(keras.random.SeedGenerator):

@@ -22,9 +22,13 @@ def device_for(model: keras.Model, batch_size: int, runs: int = 1) -> str | None
         batch_size: Rows of a batch.
         runs: How many one program trains side by side. Such programs fill all cores, one each, or share one card.
     """
-    operations = 6 * batch_size * runs * multiplications(model)  # forward, and two products backward
     least = _WORTH_A_CARD * (process_cores() if runs > 1 else 1)
-    return "CPU:0" if operations < least else None
+    return "CPU:0" if operations(model, batch_size * runs) < least else None
+
+
+def operations(model: keras.Model, rows: int) -> int:
+    """Estimate the floating-point operations of an update: a product forward and two backward, each also added up."""
+    return 6 * rows * multiplications(model)
 
 
 def multiplications(model: keras.Model) -> int:
