@@ -1,9 +1,12 @@
 """What the tests of `fit_seeds` share: models, single runs to compare with, and the comparison of every run."""
 
+import importlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import layers, optimizers
 
@@ -35,6 +38,14 @@ def runs(build=documented, x=X, y=Y, **arguments):
     return training.fit_seeds(
         build, x, y, **{"seeds": 3, "batch_size": 32, "epochs": 3, "validation_split": 0.2, **arguments}
     )
+
+
+@contextmanager
+def on_every_core():
+    """Have each core train a chunk of the runs, however short they are, as it otherwise does only if they are long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("batchlab.training.fit_seeds"), "_WORTH_A_CORE", 1)
+        yield
 
 
 def drawn(build, seed):

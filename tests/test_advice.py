@@ -157,6 +157,7 @@ def test_the_default_target_leaves_a_twentieth_of_the_way():
     assert task.default_target(start, 0.5) == pytest.approx(0.5 + 0.05 * (start - 0.5))
 
 
+@pytest.mark.thorough
 def test_advice_holds_against_brute_force_with_other_seeds(small):
     x, y, held_out = advice._split(X, Y, None)
     updates = {}

@@ -50,6 +50,7 @@ def figures_in(path: Path) -> list[str]:
     return [output.metadata["image/png"]["alt"] for output in outputs if "image/png" in output.get("data", {})]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_page_shows_its_notebook(path, book):
     page, cells = soup(book / "notebooks" / f"{path.stem}.html"), nbformat.read(path, 4).cells
@@ -62,6 +63,7 @@ def test_a_page_shows_its_notebook(path, book):
     assert any(folded)
 
 
+@pytest.mark.thorough
 def test_the_index_has_every_figure(book):
     page = soup(book / "figures.html")
     entries = page.select("figure.indexed")
@@ -76,6 +78,7 @@ def test_the_index_has_every_figure(book):
         assert alt in [image["alt"] for image in place.select("img")]
 
 
+@pytest.mark.thorough
 def test_the_glossary_has_every_term(book):
     start = "\n".join(cell.source for cell in nbformat.read(NOTEBOOKS[0], 4).cells if cell.cell_type == "markdown")
     rows = [row.split("|")[1:3] for row in start.partition("## Glossary")[2].splitlines() if row.startswith("|")][2:]
@@ -89,6 +92,7 @@ def test_the_glossary_has_every_term(book):
         assert shown[term.strip()].startswith(sentence.strip().replace("`", "")[:20])
 
 
+@pytest.mark.thorough
 def test_the_code_is_documented(book):
     with (book / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, "", lambda _base, name: name)
@@ -115,6 +119,7 @@ def test_the_code_is_documented(book):
     assert [name for name in helpers.__all__ if name not in text] == []
 
 
+@pytest.mark.thorough
 def test_formulas_are_drawn_without_a_script(book):
     article = soup(book / "notebooks" / "07_backpropagation.html").article
     assert len(article.select("math")) > 20
@@ -123,6 +128,7 @@ def test_formulas_are_drawn_without_a_script(book):
     assert "\\" not in text
 
 
+@pytest.mark.thorough
 def test_no_page_loads_anything_from_elsewhere(book):
     found = {
         f"{path.name}: {tag[attribute]}"
@@ -134,6 +140,7 @@ def test_no_page_loads_anything_from_elsewhere(book):
     assert found == set()
 
 
+@pytest.mark.thorough
 def test_the_front_page_carries_the_playground(book):
     page = soup(book / "index.html")
     assert page.find(id="playground")
@@ -147,6 +154,7 @@ def test_the_front_page_carries_the_playground(book):
     assert carried["module"] == (Path(playground.__file__).parent / "playground.js").read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_without_an_address_there_are_no_buttons_that_need_one(book):
     for path in (book / "notebooks").glob("*.html"):
         assert soup(path).select("[href*='colab'], [href*='mybinder'], [href*='github.com//']") == []

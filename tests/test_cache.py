@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from many_runs import on_every_core
 
 from batchlab import training
 from batchlab.training import keras_internals
@@ -35,13 +36,15 @@ def seeds_from(first):
 def test_fit_seeds_in_four_threads_gives_what_each_call_gives_alone():
     starts = [0, 100, 200, 300]
     alone = [seeds_from(start) for start in starts]
-    with ThreadPoolExecutor(4) as pool:
+    with on_every_core(), ThreadPoolExecutor(4) as pool:
         together = list(pool.map(seeds_from, starts))
     for expected, frame in zip(alone, together, strict=True):
         pd.testing.assert_frame_equal(frame, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalised", [False, True], ids=["flat", "epoch by epoch"])
+@pytest.mark.parametrize(
+    "normalised", [False, pytest.param(True, marks=pytest.mark.thorough)], ids=["flat", "epoch by epoch"]
+)
 def test_fit_in_four_threads_gives_what_each_call_gives_alone(normalised):
     def train(seed):
         one = models[seed]

@@ -72,6 +72,7 @@ def test_the_peak_grows_with_depth_and_recomputation_lowers_it():
     assert recomputed[1] - recomputed[0] < 0.6 * (stored[1] - stored[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits what a process may hold")
 def test_a_limit_refuses_what_recomputation_fits():
     shape = {"depth": [4, 40], "units": 64, "batch_size": 16384}
@@ -82,6 +83,7 @@ def test_a_limit_refuses_what_recomputation_fits():
     assert (found["limit"] > 120).all()
 
 
+@pytest.mark.thorough
 def test_models_and_graphs_are_not_counted():
     found = peak_memory(plan(depth=[8, 32], batch_size=1))
     assert found["limit"].isna().all()

@@ -78,6 +78,7 @@ def execute(notebook, folder):
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
 
 
+@pytest.mark.thorough
 def test_a_notebook_alone_runs_in_colab_and_runs_again(colab, remote):
     notebook, set_up = start_notebook("owner/name")
     check = new_code_cell("from pathlib import Path\nPath(helpers.__file__).relative_to(Path.cwd()).as_posix()")

@@ -545,11 +545,12 @@ SMALL = {
     [
         (curvature.largest_eigenvalue_of_each, lambda *of: curvature.largest_eigenvalues(*of)[0]),
         (curvature.perturbation_sharpness_of_each, curvature.perturbation_sharpness),
-        (curvature.adaptive_sharpness_of_each, curvature.adaptive_sharpness),
+        pytest.param(curvature.adaptive_sharpness_of_each, curvature.adaptive_sharpness, marks=pytest.mark.thorough),
         # In a box so large the loss does not curve upwards everywhere, so that some maxima are no corners.
-        (
+        pytest.param(
             lambda *of: curvature.perturbation_sharpness_of_each(*of, radius=1.0),
             lambda *of: curvature.perturbation_sharpness(*of, radius=1.0),
+            marks=pytest.mark.thorough,
         ),
         (
             lambda *of: [scale.weighted for scale in curvature.noise_scale_of_each(*of)],

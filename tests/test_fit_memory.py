@@ -81,7 +81,9 @@ def once(traces, first, *further):
         assert len(traces) == before
 
 
-@pytest.mark.parametrize("build", [chain, normalised, own_loss])
+@pytest.mark.parametrize(
+    "build", [chain, *(pytest.param(b, marks=pytest.mark.thorough) for b in (normalised, own_loss))]
+)
 @pytest.mark.parametrize("callbacks", [list, note_epochs], ids=["without callbacks", "with callbacks"])
 def test_a_second_call_does_not_compile(traces, units, build, callbacks):
     model = build(units)
@@ -95,7 +97,7 @@ def test_a_second_call_does_not_compile(traces, units, build, callbacks):
     )
 
 
-@pytest.mark.parametrize("build", [chain, normalised])
+@pytest.mark.parametrize("build", [chain, pytest.param(normalised, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("callbacks", [list, note_epochs], ids=["without callbacks", "with callbacks"])
 def test_a_new_model_of_the_same_build_does_not_compile(traces, units, build, callbacks):
     once(traces, *[lambda: fit(build(units), callbacks=callbacks())] * 3)
@@ -136,7 +138,7 @@ def test_runs_one_after_the_other_compile_once(traces, units):
 # --- memory ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", [chain, normalised])
+@pytest.mark.parametrize("build", [chain, pytest.param(normalised, marks=pytest.mark.thorough)])
 def test_a_trained_model_is_not_kept_alive(units, build):
     fit(build(units))  # a program may keep the first of its kind as its pattern
     second = build(units)

@@ -34,8 +34,9 @@ BATCH_SIZES = {
     250: tuple(MAIN_OPTIMIZERS),
     TRAIN_ROWS: ("rmsprop", "sgd", "adam"),
 }
+QUICK = {(1, "rmsprop"), *((32, name) for name in ("rmsprop", "sgd", "momentum", "adam", "schedule"))}
 CASES = [
-    pytest.param(size, name, marks=[] if size == 32 or (size, name) == (1, "rmsprop") else pytest.mark.thorough)
+    pytest.param(size, name, marks=[] if (size, name) in QUICK else pytest.mark.thorough)
     for size, names in BATCH_SIZES.items()
     for name in names
 ]

@@ -1,7 +1,9 @@
 """Runs of `fit_seeds` do not depend on each other; its frame, its weights, its distribution, and what it refuses."""
 
+import importlib
 import json
 import re
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +26,7 @@ from many_runs import (
     differences,
     documented,
     drawn,
+    on_every_core,
     runs,
     single_runs,
     stack,
@@ -39,7 +42,8 @@ from batchlab.training.fit_seeds import divergence_expected
 
 
 def test_a_seed_does_not_depend_on_its_company():
-    many, many_weights = runs(seeds=range(20), keep_weights=True)
+    with on_every_core():
+        many, many_weights = runs(seeds=range(20), keep_weights=True)
     few, few_weights = runs(seeds=[13, 2], keep_weights=True)
     assert few["seed"].unique().tolist() == [13, 2]
     for position, seed in enumerate([13, 2]):
@@ -50,9 +54,23 @@ def test_a_seed_does_not_depend_on_its_company():
 
 def test_a_small_memory_budget_changes_nothing():
     whole, whole_weights = runs(seeds=7, keep_weights=True)
-    parts, part_weights = runs(seeds=7, keep_weights=True, memory_budget=1)
+    with on_every_core():
+        parts, part_weights = runs(seeds=7, keep_weights=True, memory_budget=1)
     pd.testing.assert_frame_equal(parts, whole, rtol=0, atol=TOLERANCE)
     assert differences(part_weights, whole_weights) < TOLERANCE
+
+
+def test_a_program_for_another_core_is_compiled_for_long_work_alone(monkeypatch):
+    module, threads = importlib.import_module("batchlab.training.fit_seeds"), set()
+    lease = module.lease
+    monkeypatch.setattr(module, "lease", lambda *a, **n: threads.add(threading.get_ident()) or lease(*a, **n))
+    monkeypatch.setattr(module, "cores", lambda: 2)
+    runs(seeds=40)
+    assert len(threads) == 1
+    threads.clear()
+    with on_every_core():
+        runs(seeds=40)
+    assert len(threads) == 2
 
 
 def test_a_failed_seed_leaves_the_others_alone():
@@ -265,6 +283,7 @@ def plain_figures():
     return figures
 
 
+@pytest.mark.thorough
 def test_the_reference_is_what_keras_gives_now(plain_figures):
     part = range(17, 20)
     now = keras_reference.plain_runs(part)

@@ -13,6 +13,7 @@ from many_runs import (
     assert_every_run,
     assert_run,
     documented,
+    on_every_core,
     runs,
     single_runs,
     stack,
@@ -41,14 +42,17 @@ def test_every_seed_equals_plain_keras_over_ten_epochs(plain_run, batch_size):
         assert_run(frame, weights, position, seed, *plain_run(seed, **arguments))
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 32, 250, 1000])
+@pytest.mark.parametrize(
+    "batch_size", [1, 32, 250, *(pytest.param(size, marks=pytest.mark.thorough) for size in (7, 1000))]
+)
 def test_every_seed_equals_fit_with_its_shuffles(batch_size):
     assert_every_run(documented, batch_size=batch_size, epochs=5)
 
 
-@pytest.mark.parametrize("number", [1, 2, 19])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.thorough), 19])
 def test_no_seed_is_lost_in_any_number_of_them(number):
-    frame, weights = runs(seeds=number, keep_weights=True)
+    with on_every_core():
+        frame, weights = runs(seeds=number, keep_weights=True)
     assert frame["seed"].unique().tolist() == list(range(number))
     run = single_runs(documented)
     for seed in {0, 7, 8, number - 1} & set(range(number)):
@@ -62,6 +66,7 @@ def test_several_classes():
     assert_every_run(build, y=keras.utils.to_categorical(THREE_CLASSES))
 
 
+@pytest.mark.thorough
 def test_several_classes_by_number():
     def build():
         return stack(layers.Dense(8, "tanh"), outputs=3, head="softmax", loss="sparse_categorical_crossentropy")
@@ -83,7 +88,7 @@ def test_mean_squared_error():
         pytest.param({"sample_weight": WEIGHTS[:, None]}, marks=pytest.mark.thorough),
         pytest.param({"sample_weight": WEIGHTS.astype(int)}, marks=pytest.mark.thorough),
         {"build": lambda: stack(layers.Dense(6), weighted_metrics=["mae"]), "sample_weight": WEIGHTS},
-        {"class_weight": {0: 0.5, 1: 3.0}},
+        pytest.param({"class_weight": {0: 0.5, 1: 3.0}}, marks=pytest.mark.thorough),
         {"validation_data": (X[:90], Y[:90], WEIGHTS[:90])},
         {"validation_split": 0.0},
     ],

@@ -106,6 +106,7 @@ def test_other_data_of_the_same_shape():
     assert_twins(documented, X[::-1].copy(), 1 - Y, sample_weight=None)
 
 
+@pytest.mark.thorough
 def test_other_numbers_of_rows_through_one_model():
     plain, ours = twins(documented)
     for rows in (400, 123, 31):
@@ -143,7 +144,7 @@ def test_more_epochs_than_one_call_of_a_program_holds():
     np.testing.assert_allclose(first.history["loss"] + second.history["loss"], expected.history["loss"], atol=1e-6)
 
 
-@pytest.mark.parametrize("ours_first", [True, False])
+@pytest.mark.parametrize("ours_first", [pytest.param(True, marks=pytest.mark.thorough), False])
 def test_ours_and_plain_epochs_can_alternate(ours_first):
     plain, mixed = (fresh(lambda: documented("adam")) for _ in range(2))
     plainly(plain, epochs=4)
@@ -194,7 +195,16 @@ def set_weights(model):
     model.set_weights([0.7 * w for w in model.get_weights()])
 
 
-@pytest.mark.parametrize("change", [change_rate, replace_optimizer, freeze, other_loss, set_weights])
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_rate,
+        replace_optimizer,
+        set_weights,
+        pytest.param(freeze, marks=pytest.mark.thorough),
+        pytest.param(other_loss, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_change_between_two_fits_is_honoured(change):
     plain, ours, unchanged = (fresh(lambda: documented("rmsprop")) for _ in range(3))
     for model in (plain, ours, unchanged):
@@ -219,7 +229,7 @@ def test_the_history_belongs_to_the_model_and_holds_python_floats():
 # --- callbacks ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("validation_split", [0.0, 0.2])
+@pytest.mark.parametrize("validation_split", [pytest.param(0.0, marks=pytest.mark.thorough), 0.2])
 def test_callbacks_are_called_in_order_with_equal_logs_and_weights(validation_split):
     ran = with_callbacks(lambda _: [Recorder()], epochs=3, validation_split=validation_split)
     (ours,), (plain,) = ran.ours, ran.plain

@@ -44,6 +44,7 @@ def test_more_rows_leave_less_to_be_learned():
     assert len(many) == 32
 
 
+@pytest.mark.thorough
 def test_several_settings_give_what_each_gives_alone_and_keep_to_a_core_each(monkeypatch):
     shared = {"table": TABLE, "learning_rates": [0.1, 0.3], "seeds": 10}  # enough runs for a chunk on every core
     settings = [shared | {"rows": rows, "batch_size": size} for rows, size in ((200, 8), (90, 30), (150, 1))]

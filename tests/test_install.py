@@ -97,6 +97,7 @@ def clean(wheel, tmp_path_factory):
     return folder
 
 
+@pytest.mark.thorough
 def test_the_wheel_holds_the_engines_and_nothing_of_the_clone(wheel):
     [top] = [path.name for path in wheel.iterdir() if not path.name.endswith(".dist-info")]
     assert top == "batchlab"
@@ -106,6 +107,7 @@ def test_the_wheel_holds_the_engines_and_nothing_of_the_clone(wheel):
     assert len(pages) >= 6 and all((wheel / path.relative_to(ROOT / "src")).exists() for path in pages)
 
 
+@pytest.mark.thorough
 def test_an_installed_batchlab_trains_with_what_it_declares(clean):
     code = "import sys; sys.path.append(sys.argv[1])\n" + textwrap.dedent(USE)
     command = [sys.executable, "-I", "-S", "-W", "error::RuntimeWarning", "-c", code, str(clean)]

@@ -61,7 +61,14 @@ FIT_ONLY = {"_compile_loss", "_initial_epoch"}
 UNITS = iter(range(5, 1000))
 
 
-@pytest.mark.parametrize("name", [name for name in names_read() if name not in SEEDS_ONLY | set(CALLBACKS)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "_compile_metrics" else pytest.mark.thorough)
+        for name in names_read()
+        if name not in SEEDS_ONLY | set(CALLBACKS)
+    ],
+)
 def test_fit_without_a_private_name_trains_through_keras_and_says_which(without, monkeypatch, name):
     plain, ours = model(), model()
     ours.set_weights(plain.get_weights())

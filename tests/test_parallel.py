@@ -34,6 +34,7 @@ def test_two_processes_equal_one():
     assert (trained.seconds[["together", "alone"]] > 0).all(axis=None)
 
 
+@pytest.mark.thorough
 def test_a_process_that_fails_ends_the_call():
     broken = model()
     with pytest.raises(RuntimeError, match=r"parallel\.train: process \d failed: .*"):

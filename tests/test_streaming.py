@@ -74,6 +74,7 @@ def test_training_on_the_stream_is_training_on_the_table(tmp_path, batch_size):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits what a process may hold")
 def test_a_table_beyond_the_limit_is_streamed_and_cannot_be_read(tmp_path):
     rows, features = 2048, 256  # 2 MiB a group

@@ -99,6 +99,7 @@ def test_a_model_without_classes_has_one_number_and_the_squared_error():
 # --- the study -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_numeric_target_is_studied(numeric):
     advice, encoded = numeric.advice, numeric.encoded
     assert list(advice.table["batch_size"]) == [1, 4, 16, 64, 80] and advice.batch_size in advice.as_good
@@ -113,6 +114,7 @@ def test_a_larger_table_gets_fewer_epochs():
     assert [first_budget(rows) for rows in (16, 533, 1437, 4000)] == [30, 30, 11, 5]
 
 
+@pytest.mark.thorough
 def test_behind_each_curve_stand_fresh_runs(numeric):
     seeds = numeric.runs.groupby("batch_size")["seed"].unique()
     assert len(FRESH_SEEDS) >= 64 and all(set(found) == set(FRESH_SEEDS) for found in seeds)
@@ -125,6 +127,7 @@ def test_behind_each_curve_stand_fresh_runs(numeric):
     )
 
 
+@pytest.mark.thorough
 def test_a_promise_that_fresh_runs_break_is_said(numeric):
     late = numeric.fresh.assign(updates=9e9, low=8e9, high=1e10)
     broken = replace(numeric, fresh=late)
@@ -147,6 +150,7 @@ def test_advice_lies_within_the_interval_of_brute_force(numeric):
 # --- the report ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_report_stands_alone_and_can_be_read_by_everybody(numeric, tmp_path):
     path = write_report(numeric, tmp_path / "a" / "report.html")
     html = path.read_text(encoding="utf-8")
@@ -161,6 +165,7 @@ def test_the_report_stands_alone_and_can_be_read_by_everybody(numeric, tmp_path)
     assert "prefers-color-scheme: dark" in html
 
 
+@pytest.mark.thorough
 def test_the_report_says_what_was_found(numeric):
     text = " ".join(Page(render(numeric)).text.split())
     advice = numeric.advice
@@ -172,17 +177,20 @@ def test_the_report_says_what_was_found(numeric):
     assert f"{numeric.trained:,} runs" in text
 
 
+@pytest.mark.thorough
 def test_warnings_stand_above_the_figures(numeric):
     warned = replace(numeric, table=replace(numeric.table, warnings=["<b>Column</b> 'x' gives it away."]))
     html = render(warned)
     assert html.index("&lt;b&gt;Column&lt;/b&gt;") < html.index("<table") < html.index("<img")
 
 
+@pytest.mark.thorough
 def test_learning_nothing_quickly_is_said(numeric):
     assert "learning nothing quickly" in Page(render(replace(numeric, without_features=1e-3))).text.replace("\n", " ")
     assert "learning nothing quickly" not in Page(render(numeric)).text.replace("\n", " ")
 
 
+@pytest.mark.thorough
 def test_a_size_that_never_arrives_is_drawn_and_said(numeric):
     advice = numeric.advice
     table = advice.table.copy()

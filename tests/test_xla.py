@@ -75,6 +75,7 @@ def a_program(folder, content=b"program", name="one.pb"):
     return file
 
 
+@pytest.mark.thorough
 def test_the_next_process_finds_what_was_compiled_and_nothing_that_was_changed(run, cache):
     first = run(TRAINING)
     programs = kept(cache)

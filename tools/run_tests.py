@@ -38,6 +38,7 @@ ALONE = (
     "tests/test_fit_state.py",
     "tests/test_fit_memory.py",
     "tests/test_keras_internals.py",
+    "tests/test_cache.py",
     "tests/test_sweep.py",
     "tests/test_advice.py",
     "tests/test_curvature.py",

@@ -40,8 +40,8 @@ def one_core_each(
 ) -> Iterator[tuple[Item, Result]]:
     """Do a piece of work for each item, as many at a time as there are cores, each of them with one core.
 
-    To compile a small program takes longer than to run it. By itself a call of `fit_seeds` has one compiled for each
-    core; with one core to use, it has one, and meanwhile the other cores do other items.
+    To compile a small program takes longer than to run it. By itself a long call of `fit_seeds` has one compiled for
+    each core; with one core to use, it has one, and meanwhile the other cores do other items.
 
     Args:
         work: Called with an item, in a thread; asks `cores` how many it may use, and `check_wanted` from time to time.

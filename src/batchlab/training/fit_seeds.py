@@ -20,7 +20,8 @@ from batchlab.results import long_frame
 from batchlab.training import keras_internals as internals
 from batchlab.training.fit import NotCompiled, by_keras, compiled, require_compiled
 from batchlab.training.programs.cache import lease
-from batchlab.training.programs.seeds import SeedsProgram
+from batchlab.training.programs.device import operations
+from batchlab.training.programs.seeds import SeedsProgram, whole_registers
 from batchlab.training.recognise import why_not_compiled, why_not_side_by_side
 from batchlab.training.rows import Rows, are_arrays, row_orders
 from batchlab.training.run import Run
@@ -28,6 +29,8 @@ from batchlab.training.weights import checked_weights, drawer
 
 _divergence_expected = ContextVar("divergence_expected", default=False)  # each thread has its own, unlike filters
 _MOST_RUNS_AT_ONCE = 128  # more no longer fill the vector registers better, and leave the fast caches
+# Floating-point operations, a second or so of a core. Each core has a program of its own compiled, which takes as long.
+_WORTH_A_CORE = 5e9
 
 
 def fit_seeds(
@@ -276,8 +279,9 @@ def _one_by_one(
 def _side_by_side(
     plan: _Plan, cells: list[_Cell], model: keras.Model, memory_budget: int
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Train the runs in chunks, one thread for each core to be used: XLA's loop over batches keeps to one core."""
-    workers = cores()
+    """Train the runs in chunks, a thread for each core that they are worth: XLA's loop over batches keeps to one."""
+    work = operations(model, len(plan.train) * plan.run.epochs * len(cells))
+    workers = min(cores(), max(1, int(work / _WORTH_A_CORE)))
     a_run = SeedsProgram.bytes_per_run(model, plan.train, plan.valid, plan.run.batch_size)
     affordable = max(1, memory_budget // (process_cores() * a_run))
     # With batches of this size fewer runs side by side take longer than all of them, some of which are idle: XLA
@@ -300,7 +304,9 @@ def _side_by_side(
 
     def train_chunk(chunk: list[_Cell]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)
-        with lease(SeedsProgram, model, plan.run.batch_size, plan.train, plan.valid, runs=size) as program:
+        with lease(
+            SeedsProgram, model, plan.run.batch_size, plan.train, plan.valid, runs=whole_registers(size)
+        ) as program:
             program.compile()
             figures = program(
                 [np.moveaxis(values, 0, -1) for values in plan.draw([cell.seed for cell in chunk])],

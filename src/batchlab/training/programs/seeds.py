@@ -46,13 +46,13 @@ class SeedsProgram:
         batch_size: Rows of a batch; the last one holds the remainder.
         train: Training rows.
         valid: Validation rows; as for the training rows, only their shapes matter.
-        runs: Number of runs; they are independent of each other.
+        runs: Number of runs, as `whole_registers` gives it; they are independent of each other.
     """
 
     def __init__(self, model: keras.Model, batch_size: int, train: Rows, valid: Rows | None, runs: int) -> None:
         self._model = twin(model, train.part(0, min(batch_size, len(train))).data)
         self._batch_size = batch_size
-        self._runs = -(-runs // _LANES) * _LANES  # further runs cost nothing until the register is full
+        self._runs = runs
         self._variables = [keras.Variable(np.zeros((*v.shape, self._runs), np.float32)) for v in model.weights]
         self._optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         self._optimizer.build(self._variables)
@@ -253,6 +253,11 @@ class SeedsProgram:
             ordered_figures(names),
             (self._runs,),
         )
+
+
+def whole_registers(runs: int) -> int:
+    """Return how many runs a program for these is made for: further ones cost nothing until the register is full."""
+    return -(-runs // _LANES) * _LANES
 
 
 def _dense_layers(model: keras.Model) -> list[keras.layers.Dense]:
