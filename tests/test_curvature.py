@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from keras import layers
 
 import helpers
 from batchlab.study import curvature
+from batchlab.study.curvature import programs
 from batchlab.study.curvature.programs import programs_for
 from batchlab.training.rows import Rows
 from batchlab.training.weights import draw_weights
@@ -188,6 +190,23 @@ def test_models_of_one_structure_share_programs_and_nothing_else():
     assert programs_for(models[0], Rows(X[:9], Y[:9], None)) is not known
     for model, y, surface in zip(models, targets_of, surfaces, strict=True):
         assert surface.value() == pytest.approx(model.evaluate(X, y, batch_size=60, verbose=0)[0], rel=1e-5)
+
+
+def test_what_one_thread_compiles_another_one_uses(monkeypatch):
+    compiled = []
+
+    class Counted(programs.Compiled):
+        def __init__(self, *arguments):
+            compiled.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(programs, "Compiled", Counted)
+    model = helpers.build_model((7,), seed=0)
+    pairs = [curvature.LossSurfaces([curvature.LossSurface(model, X, Y)] * 2) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda pair: pair.values_and_gradients(pair.places([model.get_weights()] * 2))[0], pairs))
+    assert len(compiled) == 1
+    np.testing.assert_allclose(found, model.evaluate(X, Y, batch_size=60, verbose=0)[0], rtol=1e-5)
 
 
 def test_what_xla_refuses_runs_without_it():

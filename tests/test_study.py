@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 from check_study import compared
 from study import main
 
+from batchlab.figures.advice import plot_fresh_runs
 from batchlab.models import build_model
 from batchlab.report import render, write_report
 from batchlab.study.own import FRESH_SEEDS, first_budget, study_table
@@ -200,6 +202,22 @@ def test_a_size_that_never_arrives_is_drawn_and_said(numeric):
     fresh = numeric.fresh[numeric.fresh["batch_size"] != 1]
     html = render(replace(numeric, advice=replace(advice, table=table), runs=runs, fresh=fresh))
     assert "none arrived" in html and "never" in html
+
+
+@pytest.mark.thorough
+def test_the_figure_of_fresh_runs_ends_with_their_bands_or_with_the_untrained_loss(numeric):
+    def top(study):
+        figure, _ = plot_fresh_runs(study)
+        ax = figure.axes[0]
+        bands = [vertex for part in ax.collections for path in part.get_paths() for vertex in path.vertices[:, 1]]
+        plt.close(figure)
+        return ax.get_ylim()[1], max(bands)
+
+    end, highest = top(numeric)
+    assert highest < end < 1.2 * highest
+    assert highest < numeric.advice.untrained  # else nothing is shown
+    far = numeric.runs.assign(val_loss=1e3 * numeric.advice.untrained)
+    assert top(replace(numeric, runs=far))[0] == pytest.approx(1.1 * numeric.advice.untrained)
 
 
 # --- the notebook and the command ------------------------------------------------------------------------

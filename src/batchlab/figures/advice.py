@@ -96,15 +96,17 @@ def plot_fresh_runs(study: Study) -> tuple[Figure, str]:
     figure, axes = subplots(2, width=10.5)
     rows = len(study.encoded.y)
     least, target = np.inf, study.advice.target
+    most = target  # of what the bands cover
     for size, runs in study.runs.groupby("batch_size"):
         quantiles = band(runs.fillna({"val_loss": np.inf}).groupby("updates")["val_loss"], method="nearest").unstack()
         low, middle, high = (quantiles[quantile].to_numpy() for quantile in BAND)
         least = min(least, np.nanmin(middle))
+        most = max(most, *high[np.isfinite(high)])
         updates, shade = quantiles.index.to_numpy(), _shade(size, -(-rows // size))
         for ax, x in zip(axes, (updates, updates * rows / -(-rows // size)), strict=True):
             ax.plot(x, middle, "-" if len(x) > 1 else "o", color=shade, linewidth=1.5, label=f"{size}")
             ax.fill_between(x, low, np.minimum(high, 1e6), color=shade, alpha=0.15, linewidth=0)
-    top = study.advice.untrained
+    top = min(most, study.advice.untrained)  # runs that diverge leave the figure
     for ax, unit in zip(axes, ("updates", "rows looked at"), strict=True):
         ax.axhline(target, color=INK, linestyle=(0, (4, 2)), linewidth=1.1)
         ax.annotate(

@@ -64,17 +64,15 @@ class Programs:
         self.all_rows = _AtFirstCall(self._all_rows)
         self.each_row = _AtFirstCall(self._each_row)
         self.hessian_product = _AtFirstCall(self._hessian_product)
+        self._together: dict[int, tuple[Callable, Callable]] = {}
 
-    def together(self) -> tuple[Callable, Callable]:
-        """Return `all_rows` and `hessian_product` of several networks at once, every argument with them in axis 0.
-
-        Each is compiled at its first call, for this number of networks.
-        """
+    def together(self, networks: int) -> tuple[Callable, Callable]:
+        """Return `all_rows` and `hessian_product` of so many networks at once, every argument with them in axis 0."""
 
         def of_each(function: Callable) -> _AtFirstCall:
             return _AtFirstCall(lambda *stacked: tf.vectorized_map(lambda one: function(*one), stacked, warn=False))
 
-        return of_each(self._all_rows), of_each(self._hessian_product)
+        return self._together.setdefault(networks, (of_each(self._all_rows), of_each(self._hessian_product)))
 
     def _loss(self, theta: tf.Tensor, state: list, x: Any, y: Any, weight: Any = None) -> tf.Tensor:  # noqa: ANN401
         parts = tf.split(theta, [int(np.prod(shape)) for shape in self._shapes])
@@ -111,13 +109,18 @@ class _AtFirstCall:
     def __init__(self, function: Callable) -> None:
         self._function = function
         self._call: Callable | None = None
+        self._compiling = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
-        if self._call is None:
-            try:
-                call = Compiled(self._function, *arguments)
-                call.compile()
-            except CannotCompileError:
-                call = tf.function(self._function, autograph=False)
-            self._call = call
+        with self._compiling:  # a thread that comes meanwhile waits, and uses what the first one compiled
+            if self._call is None:
+                self._call = self._compiled(*arguments)
         return self._call(*arguments)
+
+    def _compiled(self, *arguments: Any) -> Callable:  # noqa: ANN401
+        try:
+            call = Compiled(self._function, *arguments)
+            call.compile()
+        except CannotCompileError:
+            return tf.function(self._function, autograph=False)
+        return call

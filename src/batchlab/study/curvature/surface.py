@@ -243,7 +243,7 @@ class LossSurfaces:
                 )
         self.size = self.single[0].size
         self._data = keras.tree.map_structure(lambda *one: tf.stack(one), *(s.data for s in self.single))
-        self._all_rows, self._hessian_product = self.single[0].programs.together()
+        self._all_rows, self._hessian_product = self.single[0].programs.together(len(self.single))
 
     def places(self, weights: Sequence[Weights]) -> Place:
         """Return weights as the other methods use them, with the networks in the first axis of every array.
