@@ -53,7 +53,12 @@ def test_a_dataset_is_handed_over():
     assert "Dataset" in handed_over(documented, data, None, batch_size=None)
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_batch_end", "on_train_batch_begin", "on_test_batch_end"])
+HOOKS = ("on_batch_end", "on_train_batch_begin", "on_test_batch_end")
+
+
+@pytest.mark.parametrize(
+    "hook", ["on_train_batch_end", *(pytest.param(hook, marks=pytest.mark.thorough) for hook in HOOKS)]
+)
 def test_a_callback_with_batch_hooks_is_handed_over(hook):
     steps = {"plain": [], "ours": []}
     who = iter(steps)
@@ -74,6 +79,7 @@ def test_a_callback_with_batch_hooks_is_handed_over(hook):
     assert_same_state(ours, plain)
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_within_the_epoch_is_handed_over(tmp_path):
     file = str(tmp_path / "{batch}.weights.h5")
     model = fresh(documented)
@@ -118,7 +124,10 @@ WITHOUT_KERNEL = {
 }
 
 
-@pytest.mark.parametrize("place", WITHOUT_KERNEL)
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(place, marks=[] if place == "layer" else pytest.mark.thorough) for place in WITHOUT_KERNEL],
+)
 def test_an_operation_without_xla_kernel_is_handed_over(place):
     assert "XLA" in handed_over(WITHOUT_KERNEL[place], validation_split=0.2)
 

@@ -92,6 +92,7 @@ def test_weights_and_validation(case):
     assert_twins(with_weighted_metric, **WITH_WEIGHTS[case])
 
 
+@pytest.mark.thorough
 def test_sample_weights_in_a_column():
     assert_twins(lambda: documented("adam"), sample_weight=WEIGHTS[:, None])
 

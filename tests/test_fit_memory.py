@@ -113,6 +113,7 @@ def test_a_changed_learning_rate_does_not_compile(traces, units):
     once(traces, lambda: fit(model), change, lambda: fit(chain(units, keras.optimizers.Adam(0.03))))
 
 
+@pytest.mark.thorough
 def test_several_batch_sizes_are_kept(traces, units):
     def one_after_the_other():
         for batch_size in (16, 9, 72):

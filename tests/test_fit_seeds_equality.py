@@ -43,7 +43,7 @@ def test_every_seed_equals_plain_keras_over_ten_epochs(plain_run, batch_size):
 
 
 @pytest.mark.parametrize(
-    "batch_size", [1, 32, 250, *(pytest.param(size, marks=pytest.mark.thorough) for size in (7, 1000))]
+    "batch_size", [1, 32, *(pytest.param(size, marks=pytest.mark.thorough) for size in (7, 250, 1000))]
 )
 def test_every_seed_equals_fit_with_its_shuffles(batch_size):
     assert_every_run(documented, batch_size=batch_size, epochs=5)
@@ -74,6 +74,7 @@ def test_several_classes_by_number():
     assert_every_run(build, y=THREE_CLASSES)
 
 
+@pytest.mark.thorough
 def test_mean_squared_error():
     def build():
         return stack(layers.Dense(8, "tanh"), head="linear", loss="mse", metrics=["mae"])
@@ -87,10 +88,13 @@ def test_mean_squared_error():
         {"sample_weight": WEIGHTS},
         pytest.param({"sample_weight": WEIGHTS[:, None]}, marks=pytest.mark.thorough),
         pytest.param({"sample_weight": WEIGHTS.astype(int)}, marks=pytest.mark.thorough),
-        {"build": lambda: stack(layers.Dense(6), weighted_metrics=["mae"]), "sample_weight": WEIGHTS},
+        pytest.param(
+            {"build": lambda: stack(layers.Dense(6), weighted_metrics=["mae"]), "sample_weight": WEIGHTS},
+            marks=pytest.mark.thorough,
+        ),
         pytest.param({"class_weight": {0: 0.5, 1: 3.0}}, marks=pytest.mark.thorough),
         {"validation_data": (X[:90], Y[:90], WEIGHTS[:90])},
-        {"validation_split": 0.0},
+        pytest.param({"validation_split": 0.0}, marks=pytest.mark.thorough),
     ],
     ids=[
         "sample weights",
@@ -108,7 +112,11 @@ def test_weights_and_validation(weighted):
 
 @pytest.mark.parametrize(
     ("x", "features"),
-    [((10 * X).round().astype(np.int32), 2), (X.astype(np.float64), 2), (X[:, 0], 1)],
+    [
+        ((10 * X).round().astype(np.int32), 2),
+        pytest.param(X.astype(np.float64), 2, marks=pytest.mark.thorough),
+        pytest.param(X[:, 0], 1, marks=pytest.mark.thorough),
+    ],
     ids=["whole numbers", "double precision", "one feature without a second axis"],
 )
 def test_kinds_of_features(x, features):
@@ -121,6 +129,7 @@ def test_kinds_of_features(x, features):
         assert_run(frame, weights, seed, seed, *run(seed, x, Y.astype(bool)))
 
 
+@pytest.mark.thorough
 def test_more_epochs_than_one_call_of_a_program_holds():
     def build():
         return documented(optimizers.SGD(0.05))

@@ -16,6 +16,7 @@ def model():
     return build_model((8,), features=3, optimizer=keras.optimizers.Adam(0.01), seed=1)
 
 
+@pytest.mark.thorough
 def test_two_processes_equal_one():
     start, alone = model(), model()
     trained = parallel.train(start, X, Y, batch_size=25, epochs=4, timed=(2, 64), rounds=3, steps=2)

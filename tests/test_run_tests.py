@@ -61,5 +61,6 @@ def test_every_file_is_run_once_and_those_that_compile_most_alone():
     paths = [f"tests/{path.name}" for path in run_tests.ROOT.glob("tests/test_*.py")] + notebooks
     found = run_tests.groups(paths)
     assert sorted(path for group in found for path in group) == sorted(paths)
-    alone = [[path] for path in (*notebooks, *run_tests.ALONE)]  # so each of them is there
-    assert alone == found[: -run_tests.OTHERS_IN]
+    assert [[path] for path in notebooks] == found[: len(notebooks)]
+    assert [[path] for path in run_tests.ALONE] == found[-len(run_tests.ALONE) :]  # so each of them is there
+    assert len(found) == len(notebooks) + run_tests.OTHERS_IN + len(run_tests.ALONE)

@@ -84,7 +84,16 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+QUICK = ("a row", "the epochs", "the order", "the optimizer", "the epochs kept")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=name, marks=[] if name in QUICK else pytest.mark.thorough)
+        for name, change in CHANGES.items()
+    ],
+)
 def test_whatever_determines_a_run_makes_it_another_run(tmp_path, trained, change):
     grid = GRID | {"batch_size": 48, "seed": 1, "learning_rate": [0.01]}
     sweep(build_model, X, Y, grid, store=tmp_path / "s")

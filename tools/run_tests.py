@@ -90,11 +90,12 @@ _COUNTED = re.compile(r"(?<=[ =])(\d+) (passed|failed|skipped|error)s?(?=[, ])")
 
 
 def groups(paths: Sequence[str]) -> list[list[str]]:
-    """Put those that need a process of their own first, one each, and the others into a few more."""
+    """Give notebooks, and files that need it, a process each, and the other files a few more, which take long too."""
     notebooks = [path for path in paths if path.endswith(".ipynb")]
-    alone = [*notebooks, *(path for path in ALONE if path in paths)]
-    others = [path for path in paths if path not in alone]
-    return [*([path] for path in alone), *(part for i in range(OTHERS_IN) if (part := others[i::OTHERS_IN]))]
+    alone = [path for path in ALONE if path in paths]
+    others = [path for path in paths if path not in (*notebooks, *alone)]
+    parts = [part for i in range(OTHERS_IN) if (part := others[i::OTHERS_IN])]
+    return [*([path] for path in notebooks), *parts, *([path] for path in alone)]
 
 
 def default_paths(root: Path, thorough: bool) -> list[str]:
