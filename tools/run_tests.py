@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 2
-OTHERS_IN = 4  # processes
+OTHERS_IN = 5  # processes
 # What takes longest first, so that no process is left alone with it at the end.
 ALONE = (
     "tests/test_fit_models.py",
@@ -43,6 +43,7 @@ ALONE = (
     "tests/test_advice.py",
     "tests/test_curvature.py",
     "tests/test_cohort.py",
+    "tests/test_bench.py",
     "tests/test_book.py",
     "tests/test_study.py",
 )
