@@ -100,7 +100,8 @@ def test_losses_that_become_nan_are_reported_in_one_warning():
 
 def test_who_expects_divergence_is_not_told_of_it_and_others_are():
     def diverge():
-        return runs(seeds=2, learning_rates=[1e30], epochs=1)
+        # A network with bounded outputs may end in a large loss instead, as on Colab's versions.
+        return runs(lambda: stack(head="linear", loss="mse"), seeds=2, learning_rates=[1e30], epochs=1)
 
     with divergence_expected(), warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -79,7 +79,8 @@ def _run_all(paths: list[Path], output: Path) -> int:
             sources |= dict.fromkeys(_sources(notebook) if tables[path.stem] else ())
         print(f"{time.perf_counter() - start:.1f} s{', failed' * (path.stem in failures)}", flush=True)
 
-    print("\nDocumented against measured")
+    if any(tables.values()):
+        print("\nDocumented against measured")
     for source in sources:  # which table the figures come from: on another one they differ, and nothing has failed
         print(source)
     for stem, texts in tables.items():

@@ -116,6 +116,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     print("\n".join(f"wrote {path.relative_to(ROOT)}" for path in changed) or "nothing to change")
+    if changed:
+        print("Colab reads the branch main on GitHub: commit this and push it there.")
     return 0
 
 

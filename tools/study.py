@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -45,10 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("Name a file and a column: make study DATA=path TARGET=column", file=sys.stderr)
         return 2
     try:  # in a second, and without a notebook's traceback around the complaint
-        read_table(options.data, options.target, missing=options.missing, drop=options.drop, kind=options.kind)
+        table = read_table(options.data, options.target, missing=options.missing, drop=options.drop, kind=options.kind)
     except DataError as error:
-        print(error, file=sys.stderr)
+        print(_as_typed(str(error)), file=sys.stderr)
         return 2
+    for warning in table.warnings:
+        print(f"Mind: {warning}")
+    print("The table can be used. Training takes a minute or a few.", flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     report = (options.output / f"{options.data.stem}.html").resolve()
     report.unlink(missing_ok=True)  # that of an earlier run must not pass for this one's
@@ -83,10 +87,17 @@ def execute(parameters: dict[str, object], copy: Path) -> str | None:
             kernel_name="python3",
             progress_bar=False,
             cwd=NOTEBOOK.parent,
+            extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own way to talk to this process
         )
     except papermill.PapermillExecutionError as error:
         return f"{error.evalue}\n(in code cell {error.exec_count} of {_shown(copy)})"
     return None
+
+
+def _as_typed(complaint: str) -> str:
+    """The complaint with this command's options in place of the function's arguments."""
+    typed, count = re.subn(r'\b(missing|kind)="', r'--\1="', complaint)
+    return typed + (" With make, options go into OPTIONS='…'." if count else "")
 
 
 def _shown(path: Path) -> str:
