@@ -78,7 +78,8 @@ def test_fit_without_a_private_name_trains_through_keras_and_says_which(without,
     calls = count_model_fit(monkeypatch)
     with pytest.warns(UserWarning, match=f"no_{name}") as caught:
         history = training.fit(ours, X, Y, **arguments)
-    assert (len(calls), len(caught)) == (1, 1)
+    ours_alone = [w for w in caught if w.category is UserWarning]  # Colab's versions bring deprecations along
+    assert (len(calls), len(ours_alone)) == (1, 1)
     for figure, values in expected.items():
         np.testing.assert_allclose(history.history[figure], values, atol=1e-6)
 
