@@ -218,6 +218,10 @@ def test_the_figure_of_fresh_runs_ends_with_their_bands_or_with_the_untrained_lo
     assert highest < numeric.advice.untrained  # else nothing is shown
     far = numeric.runs.assign(val_loss=1e3 * numeric.advice.untrained)
     assert top(replace(numeric, runs=far))[0] == pytest.approx(1.1 * numeric.advice.untrained)
+    lost = numeric.runs["batch_size"].eq(1) & (numeric.runs["seed"] % 4 == 0)  # their band has no upper end
+    rest = numeric.runs.assign(val_loss=numeric.runs["val_loss"].mask(lost))
+    end, _ = top(replace(numeric, runs=rest))
+    assert numeric.advice.target < end <= 1.1 * numeric.advice.untrained
 
 
 # --- the notebook and the command ------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for warning in table.warnings:
         print(f"Mind: {warning}")
-    print("The table can be used. Training takes a minute or a few.", flush=True)
+    print("The table can be used. Training takes minutes, one or two for a small one.", flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     report = (options.output / f"{options.data.stem}.html").resolve()
     report.unlink(missing_ok=True)  # that of an earlier run must not pass for this one's

@@ -101,7 +101,7 @@ def plot_fresh_runs(study: Study) -> tuple[Figure, str]:
         quantiles = band(runs.fillna({"val_loss": np.inf}).groupby("updates")["val_loss"], method="nearest").unstack()
         low, middle, high = (quantiles[quantile].to_numpy() for quantile in BAND)
         least = min(least, np.nanmin(middle))
-        most = max(most, *high[np.isfinite(high)])
+        most = np.max(high, where=np.isfinite(high), initial=most)
         updates, shade = quantiles.index.to_numpy(), _shade(size, -(-rows // size))
         for ax, x in zip(axes, (updates, updates * rows / -(-rows // size)), strict=True):
             ax.plot(x, middle, "-" if len(x) > 1 else "o", color=shade, linewidth=1.5, label=f"{size}")

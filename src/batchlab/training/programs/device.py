@@ -27,7 +27,7 @@ def device_for(model: keras.Model, batch_size: int, runs: int = 1) -> str | None
 
 
 def operations(model: keras.Model, rows: int) -> int:
-    """Estimate the floating-point operations of an update: a product forward and two backward, each also added up."""
+    """Estimate the floating-point operations of training on rows: a product forward, two backward, each added up."""
     return 6 * rows * multiplications(model)
 
 
