@@ -91,6 +91,18 @@ def training_step(model: keras.Model) -> Callable[[keras.KerasTensor], None]:
     return step.get_concrete_function()
 
 
+def matrix_products(model: keras.Model) -> int:
+    """Count the matrix products in one training step of a model, as it is compiled.
+
+    Args:
+        model: From (rows, units) to (rows, units), as `deep_model` builds it.
+
+    Returns:
+        Their number. The rows themselves need no derivative; a recomputed segment forms that of its input all the same.
+    """
+    return sum(operation.type == "MatMul" for operation in training_step(model).graph.get_operations())
+
+
 def peak_memory(plan: pd.DataFrame, *, allowed: int | None = None) -> pd.DataFrame:
     """Measure the memory that training steps take at their peak.
 
