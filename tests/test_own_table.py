@@ -192,6 +192,30 @@ def test_a_table_that_cannot_be_used_is_refused(kept, case):
     assert str(refusal.value).startswith("table.csv") and "Mend: " in str(refusal.value)
 
 
+def test_all_that_is_wrong_with_the_columns_is_said_at_once(kept):
+    frame = holes().assign(
+        name=[f"customer {i}" for i in range(ROWS)],
+        size=GOOD["height"].where(GOOD.index > 0, np.inf),
+        bought=[*["maybe"], *GOOD["bought"][1:-1], ""],
+    )
+    with pytest.raises(DataError) as refusal:
+        read_table(kept(frame), "bought")
+    assert [line.split(":")[0] for line in str(refusal.value).splitlines()] == [
+        "table.csv, column size",
+        "table.csv",
+        "table.csv, column bought",
+        "table.csv, column name",
+    ]
+    for part in ("1 cells are inf", "'height' (3 of 120)", "'bought' (1 of 120)", "('maybe')", "119 categories in 119"):
+        assert part in str(refusal.value)
+    assert str(refusal.value).count("Mend: ") == 4
+
+
+def test_a_category_that_some_rows_lack_is_no_constant(kept):
+    table = read_table(kept(GOOD.assign(note=np.where(GOOD.index % 3 == 0, "seen", ""))), "bought", missing="impute")
+    assert table.warnings == [] and split_and_encode(table).names[-2:] == ["note_(missing)", "note_seen"]
+
+
 def test_ten_thousand_categories_are_refused(kept):
     rows = 25_000
     frame = pd.DataFrame({"code": [f"k{i % 10_000}" for i in range(rows)], "bought": np.arange(rows) % 2})
@@ -323,8 +347,9 @@ def test_a_large_table_is_studied_in_part(kept, monkeypatch):
     assert encoded.y.mean() == pytest.approx((GOOD["bought"] == "yes").mean(), abs=0.02)
 
 
-def test_constant_features_become_zero_with_a_note(kept):
+def test_constant_features_become_zero_with_a_note_and_a_warning(kept):
     table = read_table(kept(GOOD.assign(same=3)), "bought")
+    assert table.warnings == ["Constant, so that they say nothing: 'same'."]
     assert table.columns.set_index("column").loc["same", "note"] == "constant: it says nothing"
     assert (split_and_encode(table).x[:, 1] == 0).all()
 

@@ -10,10 +10,10 @@ import difflib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ import pyarrow
 import pyarrow.parquet
 
 from batchlab.table.leaks import leaks
-from batchlab.table.schema import complaint
+from batchlab.table.schema import DataError, complaint
 
 Missing = Literal["refuse", "drop rows", "impute"]
 """What to do about cells without a value: complain; drop their rows; fill in what the training part suggests."""
@@ -36,9 +36,12 @@ MISSING_WORDS = ("", "na", "n/a", "nan", "null", "none", "?")
 MOST_CATEGORIES = 1000
 _MOST_CLASSES = 20  # a target with more distinct whole numbers is taken for a number
 _LEAST_ROWS = 20
+_CONSTANT = "constant: it says nothing"
 _MOSTLY = 0.5  # of the cells: from here on text among numbers deserves a note
 _SAMPLE_ROWS = 1000
 _COPIES = 3  # the text, the numbers that come of it, and what is encoded for training
+
+Checked = TypeVar("Checked")
 
 
 class _Found(NamedTuple):
@@ -115,7 +118,8 @@ def read_table(
         kind: What the target is, where it should not be guessed.
 
     Raises:
-        DataError: The file or the table cannot be used; the message says what to do.
+        DataError: The file or the table cannot be used; the message says what to do. What is wrong with its columns is
+            said at once, a line each.
         ValueError: A choice is none of those there are.
     """
     for given, choices in ((missing, get_args(Missing)), (kind, (None, *get_args(Kind)))):
@@ -128,15 +132,31 @@ def read_table(
     if len(frame) < _LEAST_ROWS:
         rows = f"only {len(frame)} rows" if len(frame) else "a header, and no rows"
         raise complaint(path.name, f"there are {rows} below it", f"use a table of at least {_LEAST_ROWS} rows")
-    found = {name: _column(frame[name], path.name) for name in frame}
+    problems: list[DataError] = []
+
+    def checked(check: Callable[..., Checked], *arguments: object) -> Checked | None:
+        """Return what a check does; None where it complains, which is kept, so that all is said at once."""
+        try:
+            return check(*arguments)
+        except DataError as refusal:
+            problems.append(refusal)
+            return None
+
+    found = {name: one for name in frame if (one := checked(_column, frame[name], path.name)) is not None}
     del frame
     columns = _described(found, target)
-    kept = _without_missing(found, path.name, target, missing)
-    found = {name: one.at(kept) for name, one in found.items()}
-    aim = found.pop(target)
-    kind = _checked_target(aim, path.name, target, kind)
+    kept = checked(_without_missing, found, path.name, target, missing)
+    if kept is None and target in found:
+        kept = found[target].values.notna().to_numpy()
+    if kept is not None:
+        found = {name: one.at(kept) for name, one in found.items()}
+    aim = found.pop(target, None)
+    if aim is not None and len(aim.values):
+        kind = checked(_checked_target, aim, path.name, target, kind)
     for name, one in found.items():
-        _check_categories(one, path.name, name)
+        checked(_check_categories, one, path.name, name)
+    if problems:
+        raise DataError("\n".join(map(str, problems)))
     table = OwnTable(
         name=path.name,
         features=pd.DataFrame({name: one.values for name, one in found.items()}),
@@ -150,6 +170,8 @@ def read_table(
     )
     table.warnings.extend(leaks(table.features, table.target, kind == "numeric"))
     table.warnings.extend(_row_numbers(table.features))
+    if constant := columns.loc[columns["note"] == _CONSTANT, "column"].tolist():
+        table.warnings.append(f"Constant, so that they say nothing: {', '.join(map(repr, constant))}.")
     if kind == "classes" and aim.numeric and aim.values.nunique() > 2:
         table.warnings.append(
             f"The {aim.values.nunique()} whole numbers of the target are taken for classes. If they are amounts, say "
@@ -287,12 +309,13 @@ def _finite(numbers: pd.Series, name: str) -> pd.Series:
 def _described(found: dict[str, _Found], target: str) -> pd.DataFrame:
     rows = []
     for name, (values, numeric, note) in found.items():
-        distinct = values.nunique()
-        if not note and distinct == 1 and name != target:
-            note = "constant: it says nothing"
+        distinct, absent = values.nunique(), int(values.isna().sum())
+        # Where a category is missing from some rows, that tells them apart; a number is filled in by the only one.
+        if not note and distinct == 1 and name != target and (numeric or not absent):
+            note = _CONSTANT
         role = "target" if name == target else "feature"
         cells = "numbers" if numeric else "categories"
-        rows.append((name, role, cells, distinct, int(values.isna().sum()), note))
+        rows.append((name, role, cells, distinct, absent, note))
     return pd.DataFrame(rows, columns=["column", "role", "cells", "distinct", "missing", "note"])
 
 
