@@ -23,15 +23,6 @@ MISSED = helpers.evidence("share of runs that come back", (0.4, 0.3, 0.5), runs=
 FREE = helpers.evidence("rows", 320)
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    outputs = []
-    monkeypatch.setattr(
-        "IPython.display.display", lambda data, metadata, raw: outputs.append({"data": data, "metadata": metadata})
-    )
-    return outputs
-
-
 # --- what is displayed -------------------------------------------------------------------------------
 
 
@@ -39,7 +30,7 @@ def test_a_verdict_displays_the_claim_the_outcome_and_the_sentence(shown):
     helpers.verdict("G5", "holds", "All 12 runs left it.", [MET])
     helpers.verdict("G5", "holds only if", "the step is long: 0.3 at least.", [MET, MISSED])
     claim = "The noise helps to escape shallow local minima."
-    first, second = (output["data"] for output in shown)
+    first, second = (output.data for output in shown)
     assert first["text/plain"] == f"Claim G5. {claim} Holds. All 12 runs left it."
     assert second["text/plain"] == f"Claim G5. {claim} Holds only if the step is long: 0.3 at least."
     assert first["text/markdown"] == f"> **Claim G5.** *{claim}*\n>\n> **Holds.** All 12 runs left it."
@@ -48,13 +39,13 @@ def test_a_verdict_displays_the_claim_the_outcome_and_the_sentence(shown):
 def test_an_answer_displays_the_question_and_the_sentence(shown):
     helpers.answer("Q2", "By a factor of 2.", [FREE])
     question = "How do learning rate and schedules interact with batch size?"
-    assert shown[0]["data"]["text/plain"] == f"Question Q2. {question} Answer. By a factor of 2."
-    assert shown[0]["data"]["text/markdown"] == f"> **Question Q2.** *{question}*\n>\n> **Answer.** By a factor of 2."
+    assert shown[0].data["text/plain"] == f"Question Q2. {question} Answer. By a factor of 2."
+    assert shown[0].data["text/markdown"] == f"> **Question Q2.** *{question}*\n>\n> **Answer.** By a factor of 2."
 
 
 def test_the_record_is_plain_json_and_gives_the_evidence_back(shown):
     helpers.verdict("G5", "holds only if", "0.3.", [MET, MISSED, FREE])
-    record = json.loads(json.dumps(shown[0]["metadata"]["batchlab"], allow_nan=False))
+    record = json.loads(json.dumps(shown[0].metadata["batchlab"], allow_nan=False))
     assert {key: record[key] for key in ("id", "outcome", "sentence")} == {
         "id": "G5",
         "outcome": "holds only if",

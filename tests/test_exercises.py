@@ -94,12 +94,10 @@ def test_a_renamed_answer_is_refused_with_the_names_there_are():
         exercises.check_exercise(thrice)
 
 
-def test_the_solution_is_shown_folded(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+def test_the_solution_is_shown_folded(shown):
     exercises.show_solution("twice")
-    assert shown[0]["text/markdown"].startswith("<details><summary>Solution</summary>\n\n```python\ndef twice(x):")
-    assert shown[0]["text/plain"] == exercises.solution("twice")
+    assert shown[0].data["text/markdown"].startswith("<details><summary>Solution</summary>\n\n```python\ndef twice(x):")
+    assert shown[0].data["text/plain"] == exercises.solution("twice")
 
 
 def no_mark(x):

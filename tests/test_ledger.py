@@ -251,17 +251,10 @@ class Page(HTMLParser):
         return [(attrs, inside) for tag, attrs, inside in self.elements if tag in tags]
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    outputs = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: outputs.append(data))
-    return outputs
-
-
 def test_the_table_is_complete_without_its_script(read, shown):
     frame = read()
     helpers.show_ledger(frame, "All of them.")
-    page, words = Page(shown[0]["text/html"]), "".join(Page(shown[0]["text/html"]).words)
+    page, words = Page(shown[0].data["text/html"]), "".join(Page(shown[0].data["text/html"]).words)
     rows = [attrs for attrs, _ in page.all("tr") if "data-outcome" in attrs]
     assert [row["data-outcome"] for row in rows] == frame["outcome"].tolist()
     assert not any("hidden" in row for row in rows)
@@ -269,14 +262,14 @@ def test_the_table_is_complete_without_its_script(read, shown):
         for said in (claim, row["text"], row["sentence"], row["section"], *map(told, row["evidence"])):
             assert said in words
         for said in (f"{claim} {LOOKS[row['outcome']][0]} {row['outcome']}", *map(told, row["evidence"])):
-            assert said in shown[0]["text/plain"]
+            assert said in shown[0].data["text/plain"]
     links = [attrs["href"] for attrs, _ in page.all("a")]
     assert links[0] == "01_gradient_descent.ipynb#cell-id=cell-0" and len(links) == len(frame)
 
 
 def test_the_table_can_be_read_and_its_filters_used_without_eyes(read, shown):
     helpers.show_ledger(read(), "All of them.")
-    page = Page(shown[0]["text/html"])
+    page = Page(shown[0].data["text/html"])
     assert not page.inside  # every element is closed
     fields = page.all("input", "select")
     assert len(fields) == 2 and all("label" in inside for _, inside in fields)
@@ -286,7 +279,7 @@ def test_the_table_can_be_read_and_its_filters_used_without_eyes(read, shown):
     assert [attrs for attrs, _ in page.all("span") if attrs.get("role") == "status"]
     filters = [attrs for attrs, _ in page.all("div") if attrs.get("class") == "ledger-filters"]
     assert "hidden" in filters[0], "without scripts the filters would be there and do nothing"
-    assert "https:" not in shown[0]["text/html"] and "http:" not in shown[0]["text/html"]
+    assert "https:" not in shown[0].data["text/html"] and "http:" not in shown[0].data["text/html"]
 
 
 @pytest.mark.parametrize("show", [lambda frame: helpers.show_ledger(frame, NASTY), helpers.show_page])
@@ -297,8 +290,8 @@ def test_every_text_is_escaped(show, read, shown):
     frame["evidence"] = [[helpers.evidence(NASTY, 1, above=0, unit=NASTY)] for _ in frame.index]
     frame.index = [f"{NASTY}{i}" for i in range(len(frame))]
     show(frame)
-    page = Page(shown[0]["text/html"])
-    assert len(page.all("script")) <= 1 and "<script>alert" not in shown[0]["text/html"]
+    page = Page(shown[0].data["text/html"])
+    assert len(page.all("script")) <= 1 and "<script>alert" not in shown[0].data["text/html"]
     assert NASTY in "".join(page.words)
 
 
@@ -307,13 +300,13 @@ def test_the_page_groups_claims_and_says_what_they_need(notebooks, read, shown):
     record["sentence"] = "the rate is low, 0.1 say: then 3 of 4 do. So it is."
     found["data"]["text/plain"] = found["data"]["text/plain"].replace("2 of G1.", record["sentence"])
     helpers.show_page(read())
-    lines = shown[0]["text/plain"].splitlines()
+    lines = shown[0].data["text/plain"].splitlines()
     heads = [line for line in lines if not line.startswith(" ")]
     assert heads == ["✓ holds: 30", "◐ holds only if: 1", "✗ does not hold here: 1", "● answered: 6"]
     assert lines[lines.index(heads[1]) + 1].endswith(" Only if the rate is low, 0.1 say.")
     assert lines[lines.index(heads[2]) + 1].endswith(" Measured: 2 of E8.")
     assert lines[-1].endswith("? 2 of Q6.")
-    assert "Only if the rate is low, 0.1 say." in "".join(Page(shown[0]["text/html"]).words)
+    assert "Only if the rate is low, 0.1 say." in "".join(Page(shown[0].data["text/html"]).words)
 
 
 def luminance(colour):

@@ -19,16 +19,6 @@ JS, CSS = ((FOLDER / name).read_text(encoding="utf-8") for name in ("playground.
 
 
 @pytest.fixture
-def shown(monkeypatch):
-    """What was displayed: pairs of data and metadata."""
-    displayed = []
-    monkeypatch.setattr(
-        "IPython.display.display", lambda data, *, metadata=None, raw=False: displayed.append((data, metadata))
-    )
-    return displayed
-
-
-@pytest.fixture
 def other_table(monkeypatch, tmp_path):
     """A table that ADS_CSV names, as the real one would be; none of its rows may be shown."""
     rows = pd.read_csv(ROOT / "data" / "stand_in.csv")

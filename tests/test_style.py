@@ -19,16 +19,6 @@ def close_figures():
     plt.close("all")
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """What was displayed: pairs of data and metadata."""
-    displayed = []
-    monkeypatch.setattr(
-        "IPython.display.display", lambda data, *, metadata=None, raw=False: displayed.append((data, metadata))
-    )
-    return displayed
-
-
 def test_each_batch_size_has_a_colour_of_its_own():
     sizes = [*(2**power for power in range(9)), 250, 320, 1000, "all"]
     assert len({style.colour(size) for size in sizes}) == len(sizes)
@@ -108,6 +98,12 @@ def draw(batch_size=32, rate=0.1):
     figure, (ax,) = style.subplots()
     ax.plot([batch_size, rate])
     return figure, f"A line from batch size {batch_size} to rate {rate}."
+
+
+def test_a_plain_script_prints_what_a_figure_shows(capsys):
+    _, (ax,) = style.subplots()
+    show(ax, "Nothing yet.")
+    assert capsys.readouterr().out == "Nothing yet.\n"
 
 
 def test_sliders_leave_a_static_figure_of_the_defaults_where_nobody_looks(shown, monkeypatch):

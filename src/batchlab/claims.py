@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from batchlab.display import display_bundle
 from batchlab.paths import in_clone
 from batchlab.statistics import band
 
@@ -193,8 +194,6 @@ def texts() -> dict[str, str]:
 def _display(
     kind: Literal["Claim", "Question"], number: str, said: str, sentence: str, extra: dict, found: Sequence[Evidence]
 ) -> None:
-    from IPython.display import display  # only notebooks need it
-
     known = {key: text for key, text in texts().items() if (kind == "Question") == key.startswith("Q")}
     caller = "verdict" if kind == "Claim" else "answer"
     if number not in known:
@@ -204,4 +203,4 @@ def _display(
     markdown = f"> **{kind} {number}.** *{known[number]}*\n>\n> **{said}** {sentence}"
     plain = f"{kind} {number}. {known[number]} {said} {sentence}"
     record = {"id": number, **extra, "sentence": sentence, "evidence": [asdict(figure) for figure in found]}
-    display({"text/markdown": markdown, "text/plain": plain}, metadata={RECORD: record}, raw=True)
+    display_bundle({"text/markdown": markdown, "text/plain": plain}, {RECORD: record})

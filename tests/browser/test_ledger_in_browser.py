@@ -11,7 +11,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven")
 
 
 @pytest.fixture
-def address(monkeypatch, tmp_path, served) -> str:
+def address(shown, tmp_path, served) -> str:
     """A page with the table of eight claims, two of each outcome, above it the short list."""
     outcomes = [outcome for outcome in LOOKS for _ in range(2)]
     rows = {
@@ -24,8 +24,6 @@ def address(monkeypatch, tmp_path, served) -> str:
         "section": ["A section"] * 8,
         "cell": [f"cell-{number}" for number in range(8)],
     }
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data["text/html"]))
     frame = pd.DataFrame(rows, index=[f"G{number}" for number in range(8)])
     show_page(frame)
     show_ledger(frame, "Eight claims.")
@@ -34,7 +32,7 @@ def address(monkeypatch, tmp_path, served) -> str:
     html = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Ledger</title><style>{look} {dark}</style>'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<main><h1>Ledger</h1>{''.join(shown)}</main></html>"
+        f"<main><h1>Ledger</h1>{''.join(output.data['text/html'] for output in shown)}</main></html>"
     )
     (tmp_path / "index.html").write_text(html, encoding="utf-8")
     return f"{served(tmp_path)}/index.html"

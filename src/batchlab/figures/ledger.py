@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from batchlab.display import display_bundle
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -47,7 +49,8 @@ def show_page(frame: pd.DataFrame) -> None:
     for outcome, entries in groups.items():
         lines.append(f"{LOOKS[outcome][0]} {outcome}: {len(entries)}")
         lines += [f"    {of['id']} {of['text']} {of['remark']}{of['answer']}".rstrip() for of in entries]
-    _display(_render("ledger_page.html", groups=groups, looks=LOOKS), "\n".join(lines))
+    page = _render("ledger_page.html", groups=groups, looks=LOOKS)
+    display_bundle({"text/html": page, "text/plain": "\n".join(lines)})
 
 
 def show_ledger(frame: pd.DataFrame, caption: str) -> None:
@@ -66,7 +69,8 @@ def show_ledger(frame: pd.DataFrame, caption: str) -> None:
     for row in rows:
         lines.append(f"{row['id']} {LOOKS[row['outcome']][0]} {row['outcome']} ({row['notebook']})")
         lines += [f"    {figure}" for figure in row["figures"]]
-    _display(_render("ledger.html", rows=rows, caption=caption, looks=looks), "\n".join(lines))
+    table = _render("ledger.html", rows=rows, caption=caption, looks=looks)
+    display_bundle({"text/html": table, "text/plain": "\n".join(lines)})
 
 
 def told(of: Evidence) -> str:
@@ -106,9 +110,3 @@ def _render(template: str, **given: object) -> str:
     )
     # Between two tags a line break says nothing, and a notebook's file pays for every line.
     return re.sub(r">\n+<", "><", page.get_template(template).render(given))
-
-
-def _display(html: str, text: str) -> None:
-    from IPython.display import display  # only notebooks need it
-
-    display({"text/html": html, "text/plain": text}, raw=True)

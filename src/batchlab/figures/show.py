@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from batchlab.display import display_bundle
 from batchlab.figures.style import INK
 
 
 def show(drawn: Axes | Sequence[Axes] | Figure, alt: str | None = None) -> None:
-    """Display a figure as a PNG that carries its text alternative, and close it.
+    """Display a figure as a PNG that carries its text alternative, and close it; a plain script prints the text.
 
     Args:
         drawn: The figure, or any of its axes.
@@ -61,10 +62,3 @@ def _light_png(figure: Figure) -> bytes:
     reduced = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     reduced.save(light, format="png", optimize=True)
     return light.getvalue()
-
-
-def display_bundle(data: dict, metadata: dict) -> None:
-    """Display what `bundle` returned."""
-    from IPython.display import display  # only notebooks need it
-
-    display(data, metadata=metadata, raw=True)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
+from batchlab.display import display_bundle
 from batchlab.environment import is_live
-from batchlab.figures.show import bundle, display_bundle, show
+from batchlab.figures.show import bundle, show
 
 
 def sliders(draw: Callable[..., tuple[Figure, str]], **choices: Sequence) -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from batchlab.display import display_bundle
 from batchlab.environment import is_live
-from batchlab.figures.show import bundle, display_bundle
+from batchlab.figures.show import bundle
 from batchlab.figures.style import INK, PAGE, colour, subplots
 from batchlab.paths import in_clone
 from batchlab.table.ads import FEATURES, TARGET

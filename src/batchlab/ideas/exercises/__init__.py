@@ -17,6 +17,8 @@ from textwrap import dedent
 
 import numpy as np
 
+from batchlab.display import display_bundle
+
 _MARK = "# solution"
 _YOUR_TURN = 'raise NotImplementedError("your turn")'
 
@@ -123,11 +125,9 @@ def show_solution(name: str) -> None:
     Raises:
         KeyError: There is no such exercise.
     """
-    from IPython.display import display  # only notebooks need it
-
     code = solution(name)
     folded = f"<details><summary>Solution</summary>\n\n```python\n{code}\n```\n\n</details>"
-    display({"text/markdown": folded, "text/plain": code}, raw=True)
+    display_bundle({"text/markdown": folded, "text/plain": code})
 
 
 def _find(name: str) -> Exercise:
