@@ -1,8 +1,11 @@
 """Every run of `fit_seeds` equals plain Keras where that is quick enough, and `fit` elsewhere; see `many_runs`."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, optimizers
 from many_runs import (
     THREE_CLASSES,
@@ -20,6 +23,7 @@ from many_runs import (
 )
 
 import helpers
+from batchlab.training.programs.seeds import _dense as dense
 
 # --- every seed equals Keras, or fit -----------------------------------------------------------------
 
@@ -72,6 +76,44 @@ def test_several_classes_by_number():
         return stack(layers.Dense(8, "tanh"), outputs=3, head="softmax", loss="sparse_categorical_crossentropy")
 
     assert_every_run(build, y=THREE_CLASSES)
+
+
+def test_wide_layers():
+    x, y, classes = helpers.load_bundled("digits")
+
+    def build():
+        model = keras.Sequential([keras.Input((64,)), layers.Dense(40, "relu"), layers.Dense(36, "tanh")])
+        model.add(layers.Dense(classes, "softmax"))
+        model.compile(optimizers.SGD(0.1), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    assert_every_run(build, x=x[:500] / 16, y=y[:500], batch_size=96)  # four batches, and one of 16 rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "inputs", "units", "products"),
+    [
+        (1, 64, 16, []),
+        (32, 10, 10, []),
+        (250, 2, 10, []),
+        (250, 10, 10, ["kernel"]),
+        (64, 33, 16, ["outputs", "kernel"]),
+        (64, 16, 33, ["inputs", "kernel"]),
+        (1437, 64, 64, ["outputs", "inputs", "kernel"]),
+        (9000, 1, 64, []),
+    ],
+)
+def test_xla_is_given_matrix_products_where_it_sums_slowly(rows, inputs, units, products):
+    def in_all_directions(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch((x, kernel))
+            loss = tf.reduce_sum(dense(x, kernel) ** 2)
+        return loss, *tape.gradient(loss, (x, kernel))
+
+    program = tf.function(in_all_directions, jit_compile=True, autograph=False)
+    shapes = tf.TensorSpec((rows, inputs, 16)), tf.TensorSpec((inputs, units, 16))
+    found = program.experimental_get_compiler_ir(*shapes)(stage="hlo")
+    assert len(re.findall(r" dot\(", found)) == len(products)
 
 
 @pytest.mark.thorough

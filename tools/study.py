@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for warning in table.warnings:
         print(f"Mind: {warning}")
-    print("The table can be used. Training takes minutes, one or two for a small one.", flush=True)
+    print("The table can be used. Training takes minutes, one or two for a small one:", flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     report = (options.output / f"{options.data.stem}.html").resolve()
     report.unlink(missing_ok=True)  # that of an earlier run must not pass for this one's
@@ -88,10 +88,29 @@ def execute(parameters: dict[str, object], copy: Path) -> str | None:
             progress_bar=False,
             cwd=NOTEBOOK.parent,
             extra_arguments=["--log-level=ERROR"],  # else the kernel warns of its own way to talk to this process
+            stdout_file=_Progress(),
         )
     except papermill.PapermillExecutionError as error:
         return f"{error.evalue}\n(in code cell {error.exec_count} of {_shown(copy)})"
     return None
+
+
+class _Progress:
+    """Of what the notebook's cells print, the lines of `study_table`, which begin with its seconds."""
+
+    def __init__(self) -> None:
+        self._begun = ""
+
+    def write(self, text: str) -> None:
+        """Take what was printed, which need not end with a line."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            if re.match(r" *\d+ s  ", line):
+                print(line)
+
+    def flush(self) -> None:
+        """Show it now."""
+        sys.stdout.flush()
 
 
 def _as_typed(complaint: str) -> str:

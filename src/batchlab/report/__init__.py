@@ -52,7 +52,7 @@ def render(study: Study) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=_figure, estimate=_estimate, seconds=_seconds)
+    environment.filters.update(figure=_figure, estimate=_estimate, seconds=_seconds, exp=math.exp)
     advice = study.advice
     return environment.get_template("report.html").render(
         study=study,

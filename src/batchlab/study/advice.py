@@ -124,6 +124,7 @@ def recommend(
     epochs: int = 30,
     seeds: int = 64,
     way: Way = "compiled",
+    tell: Callable[[str], object] = lambda what: None,
 ) -> Advice:
     """Recommend a batch size and a learning rate to come down to a validation loss, from a small sweep.
 
@@ -154,6 +155,7 @@ def recommend(
         epochs: The budget in which the first batch size must reach the target.
         seeds: Runs of each batch size and rate.
         way: What trains when an update is timed, see `speed.contestant`; not "side by side", whose runs share the time.
+        tell: Called with a line on what is begun, from several threads.
 
     Returns:
         The recommendation with its evidence. A target that is reached within the first epoch counts as reached at its
@@ -173,6 +175,7 @@ def recommend(
     task = Task(build_model, *_split(x, y, validation_data), seeds)
     sizes = _checked_sizes(batch_sizes, task.rows)
     pilot = min(sizes, key=lambda size: abs(math.log2(size / _PILOT_SIZE)))
+    tell(f"batch size {pilot}: which loss can be reached in {epochs} epochs, at {len(PILOT_RATES)} learning rates")
     frame = task.runs(pilot, epochs)(PILOT_RATES)
     untrained = least = math.nan
     if target is None:
@@ -186,9 +189,10 @@ def recommend(
             f"{target:g} within {epochs} epochs; the least median is {medians.min():.4g}. Give a higher target, or "
             "more epochs."
         )
-    tuned = outwards(task, Target(target), sizes, pilot, found)
+    tuned = outwards(task, Target(target), sizes, pilot, found, tell)
     draws = _draws(seeds)
     updates = np.stack([_resampled(tuned[size].scores, draws) for size in sizes], axis=1)
+    tell("seconds of an update of each batch size")
     seconds = update_seconds(task, way, sizes)
     costs: dict[Aim, np.ndarray] = {
         "updates": updates,
@@ -200,6 +204,7 @@ def recommend(
         table[[name, f"{name}_low", f"{name}_high"]] = [_estimate(column) for column in resampled.T]
     table["update_seconds"] = seconds[0]
     largest = max(size for size in sizes if tuned[size].best)
+    tell("gradient noise")
     return _chosen(
         Advice(
             aim=aim,

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -80,6 +81,7 @@ def study_table(
     seeds: int = 64,
     epochs: int | None = None,
     optimizer: str = "adam",
+    tell: Callable[[str], object] = lambda what: None,
 ) -> Study:
     """Recommend a batch size and a learning rate for a table, and check the recommendation by fresh runs.
 
@@ -93,6 +95,7 @@ def study_table(
         epochs: The budget in which the first batch size shows what loss can be reached. Without it 30; fewer, but at
             least 5, where they would be more than 1,000 updates of 16 rows.
         optimizer: As `build_model` takes it.
+        tell: Called with a line on what is begun, and after how many seconds; `print` shows that it goes on.
 
     Raises:
         DataError: The table cannot be encoded.
@@ -102,6 +105,12 @@ def study_table(
     encoded = split_and_encode(table)
     if epochs is None:
         epochs = first_budget(len(encoded.y))
+    lock = threading.Lock()
+
+    def told(what: str) -> None:
+        with lock:  # two threads would mix their lines
+            tell(f"{time.perf_counter() - start:4.0f} s  {what}")
+
     build = partial(build_model, HIDDEN, features=encoded.x.shape[1], classes=encoded.classes, optimizer=optimizer)
 
     def fresh_runs(row: int) -> pd.DataFrame:
@@ -120,8 +129,16 @@ def study_table(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         advice = recommend(
-            encoded.x, encoded.y, build, aim=aim, validation_data=encoded.held_out, epochs=epochs, seeds=seeds
+            encoded.x,
+            encoded.y,
+            build,
+            aim=aim,
+            validation_data=encoded.held_out,
+            epochs=epochs,
+            seeds=seeds,
+            tell=told,
         )
+        told(f"{len(FRESH_SEEDS)} fresh runs of each batch size")
         tried = advice.table.index[advice.table["learning_rate"].notna()]
         by_row = dict(one_core_each(fresh_runs, tried))
         frames = [by_row[row] for row in tried]

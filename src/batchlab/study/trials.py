@@ -137,7 +137,9 @@ class Tuned(NamedTuple):
     most_updates: int
 
 
-def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Best) -> dict[int, Tuned]:
+def outwards(
+    task: Task, target: Target, sizes: list[int], pilot: int, found: Best, tell: Callable[[str], object]
+) -> dict[int, Tuned]:
     """Tune the learning rate of the pilot's size finely, and from there those of smaller sizes and of larger ones.
 
     Args:
@@ -146,10 +148,12 @@ def outwards(task: Task, target: Target, sizes: list[int], pilot: int, found: Be
         sizes: Batch sizes, rising.
         pilot: One of them.
         found: Its best rate among `PILOT_RATES`, which gives its budget; that of others comes from their neighbour.
+        tell: Called with each batch size that is begun, from several threads.
     """
 
     def tuned(size: int, rate: float, known: int, needed: float) -> Tuned:
         epochs = math.ceil(_SLACK * needed * max(1, known / size) / task.steps(size))
+        tell(f"batch size {size}: {len(_STEPS)} or more learning rates, {epochs} epoch{'s' * (epochs > 1)} each")
         middle = round(math.log2(rate))
         frame = widened(task.runs(size, epochs), [2.0 ** (middle + step) for step in _STEPS], [target])
         scores = target(frame)

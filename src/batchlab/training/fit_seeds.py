@@ -29,6 +29,7 @@ from batchlab.training.weights import checked_weights, drawer
 
 _divergence_expected = ContextVar("divergence_expected", default=False)  # each thread has its own, unlike filters
 _MOST_RUNS_AT_ONCE = 128  # more no longer fill the vector registers better, and leave the fast caches
+_KEPT_BETWEEN_CALLS = 2**25  # bytes: larger blocks Linux's C library returns at once, and gets anew page by page
 # Floating-point operations, a second or so of a core. Each core has a program of its own compiled, which takes as long.
 _WORTH_A_CORE = 5e9
 
@@ -287,7 +288,10 @@ def _side_by_side(
     # With batches of this size fewer runs side by side take longer than all of them, some of which are idle: XLA
     # computes arrays below 16 KiB anew wherever they are used. Measured at 2 to 250 rows and 16 to 512 runs.
     least = _MOST_RUNS_AT_ONCE if 8 < plan.run.batch_size < 64 <= len(cells) else min(16, len(cells))
-    size = min(_MOST_RUNS_AT_ONCE, affordable, max(least, -(-len(cells) // workers)))
+    most = _MOST_RUNS_AT_ONCE
+    if plan.run.batch_size >= 64:
+        most = min(most, max(16, _KEPT_BETWEEN_CALLS // (16 * a_run) * 16))
+    size = min(most, affordable, max(least, -(-len(cells) // workers)))
     chunks = [cells[start : start + size] for start in range(0, len(cells), size)]
     lock = threading.Lock()
     stopped = threading.Event()

@@ -17,7 +17,7 @@ import tensorflow as tf
 from batchlab import xla
 
 _EPOCHS_AT_ONCE = 512
-ENTRIES_AT_ONCE = 2**20  # of row orders handed to one call
+_ENTRIES_AT_ONCE = 2**20  # of row orders handed to one call
 _BLOCK_SECONDS = 0.2  # of one call, about: Ctrl-C is answered, and a progress bar moves, between two calls
 
 
@@ -90,7 +90,7 @@ def in_blocks(orders: Iterator[np.ndarray], rows: int, *runs: int) -> Iterator[t
 
 
 def _epochs_at_once(rows: int, *runs: int) -> int:
-    return max(1, min(_EPOCHS_AT_ONCE, ENTRIES_AT_ONCE // (rows * int(np.prod(runs)))))
+    return max(1, min(_EPOCHS_AT_ONCE, _ENTRIES_AT_ONCE // (rows * int(np.prod(runs)))))
 
 
 def joined(logs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
