@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -229,7 +230,11 @@ def test_the_figure_of_fresh_runs_ends_with_their_bands_or_with_the_untrained_lo
 
 @pytest.mark.thorough
 def test_a_table_that_looks_like_html_reaches_report_and_notebook_escaped(hostile, tmp_path, capsys):
-    assert main([str(hostile), BOLD, "--output", str(tmp_path), "--aim", "updates"]) == 0, capsys.readouterr().err
+    status = main([str(hostile), BOLD, "--output", str(tmp_path), "--aim", "updates"])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert re.search(r"^ +\d+ s  batch size 16: which loss", said.out, re.MULTILINE)
+    assert "Fresh runs against" not in said.out  # nothing of what other cells print
     html = (tmp_path / "<em>table.html").read_text(encoding="utf-8")
     page = assert_nothing_acts(html)
     for text in (SCRIPT, IMAGE, BOLD, "{{ 7 * 7 }}", "Column '<u>copy</u>' alone gives the target away"):
@@ -262,6 +267,13 @@ def test_the_command_says_what_is_wrong_without_a_traceback(hostile, tmp_path, c
     given = [argument.format(path=hostile) for argument in arguments]
     assert main([*given, "--output", str(tmp_path / "out")]) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_of_what_cells_print_the_lines_of_the_study_are_shown_whole(capsys):
+    progress = main.__globals__["_Progress"]()
+    for text in ("Mind: 3 s\n  12 s  batch", " size 4\n", " 120 s  gradient noise\n13 wines\n  5 s  begun"):
+        progress.write(text)
+    assert capsys.readouterr().out == "  12 s  batch size 4\n 120 s  gradient noise\n"
 
 
 def test_the_notebook_has_the_parameters_that_the_command_sets():

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_as_typed(str(error)), file=sys.stderr)
         return 2
     for warning in table.warnings:
-        print(f"Mind: {warning}")
+        print(f"Mind: {_as_typed(warning)}")
     print("The table can be used. Training takes minutes, one or two for a small one:", flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     report = (options.output / f"{options.data.stem}.html").resolve()
@@ -114,7 +114,7 @@ class _Progress:
 
 
 def _as_typed(complaint: str) -> str:
-    """The complaint with this command's options in place of the function's arguments."""
+    """A complaint or a warning with this command's options in place of the function's arguments."""
     typed, count = re.subn(r'\b(missing|kind)="', r'--\1="', complaint)
     return typed + (" With make, options go into OPTIONS='…'." if count else "")
 
