@@ -15,7 +15,6 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-import pandas as pd
 
 from batchlab.figures.advice import loss_unit, plot_costs, plot_fresh_runs, plot_rates
 from batchlab.figures.show import bundle
@@ -61,6 +60,7 @@ def render(study: Study) -> str:
         advice=advice,
         for_aims=[advice.for_aim(aim) for aim in AIMS],
         evidence=advice.table.to_dict("records"),
+        chosen=advice.table.set_index("batch_size").loc[advice.batch_size],
         fresh=study.fresh.to_dict("records"),
         fresh_seeds=len(FRESH_SEEDS),
         pilot_rates=PILOT_RATES,
@@ -73,16 +73,11 @@ def render(study: Study) -> str:
             "rates": plot_rates(advice),
             "fresh": plot_fresh_runs(study),
         },
-        at_once=_at_once(advice.table),
+        at_once=advice.at_once(),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES} | {"Python": platform.python_version()},
         cores=os.cpu_count(),
         today=date.today().isoformat(),
     )
-
-
-def _at_once(table: pd.DataFrame) -> list[int]:
-    """Batch sizes that arrive within their first epoch, at whose end the loss is first looked at."""
-    return table.loc[table["updates"] <= table["epoch_updates"], "batch_size"].tolist()
 
 
 def _picture(drawn: tuple) -> dict[str, str | int]:

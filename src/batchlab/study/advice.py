@@ -92,18 +92,27 @@ class Advice:
         """
         return _chosen(self, _checked_aim(aim))
 
+    def at_once(self) -> list[int]:
+        """Return the batch sizes that arrive within their first epoch, at whose end the loss is first looked at.
+
+        What they need is at most what is stated, and several rates do as well.
+        """
+        return self.table.loc[self.table["updates"] <= self.table["epoch_updates"], "batch_size"].tolist()
+
     def __str__(self) -> str:
         """Say it in a few lines."""
-        rest = ", ".join(map(str, self.as_good))
-        row = self.table.set_index("batch_size").loc[self.batch_size]
-        at_once = row["updates"] <= row["epoch_updates"]
+        rest, early = (", ".join(map(str, sizes)) for sizes in (self.as_good, self.at_once()))
+        rate = _said(self.learning_rate)
+        if self.batch_size in self.at_once():
+            rate = f"{self.learning_rate.value:.3g}, one of several that do as well"
         arrived = f"{_said(self.cost)} {self.aim} until half of the runs have a validation loss of {self.target:.4g}"
         return "\n".join(
             [
-                f"For the fewest {self.aim}: batch size {self.batch_size}, learning rate {_said(self.learning_rate)}.",
-                f"Needs {arrived}{'; or less: they arrive within the first epoch' if at_once else ''}.",
+                f"For the fewest {self.aim}: batch size {self.batch_size}, learning rate {rate}.",
+                f"Needs {arrived}.",
                 f"{'Not to be told apart' if len(self.as_good) > 1 else 'Clearly the best'} "
                 f"by {self.seeds} seeds among {list(self.table['batch_size'])}: {rest}.",
+                *([f"Arrive within the first epoch, and may need less than was counted: {early}."] if early else []),
                 f"Critical batch size in rows: {_said(self.critical)} by these runs, "
                 f"{_said(self.predicted)} predicted by the gradient noise.",
             ]
