@@ -148,7 +148,8 @@ def _plain_sizes(ax: Axes, sizes: list[int]) -> None:
 
 
 def _plain(axis: Axis) -> None:
-    """Label a logarithmic axis without powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    """Label a logarithmic axis without powers of ten, and so that labels do not touch."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda figure, _: f"{figure:,.6g}"))
     axis.set_minor_formatter(NullFormatter())
