@@ -93,14 +93,14 @@ def test_wide_layers():
 @pytest.mark.parametrize(
     ("rows", "inputs", "units", "products"),
     [
-        (1, 64, 16, []),
-        (32, 10, 10, []),
-        (250, 2, 10, []),
+        pytest.param(1, 64, 16, [], marks=pytest.mark.thorough),
+        pytest.param(32, 10, 10, [], marks=pytest.mark.thorough),
+        pytest.param(250, 2, 10, [], marks=pytest.mark.thorough),
         (250, 10, 10, ["kernel"]),
         (64, 33, 16, ["outputs", "kernel"]),
-        (64, 16, 33, ["inputs", "kernel"]),
-        (1437, 64, 64, ["outputs", "inputs", "kernel"]),
-        (9000, 1, 64, []),
+        pytest.param(64, 16, 33, ["inputs", "kernel"], marks=pytest.mark.thorough),
+        pytest.param(1437, 64, 64, ["outputs", "inputs", "kernel"], marks=pytest.mark.thorough),
+        pytest.param(9000, 1, 64, [], marks=pytest.mark.thorough),
     ],
 )
 def test_xla_is_given_matrix_products_where_it_sums_slowly(rows, inputs, units, products):
