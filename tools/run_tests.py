@@ -32,6 +32,7 @@ ALONE = (
     "tests/test_fit_seeds.py",
     "tests/test_fit_optimizers.py",
     "tests/test_fit_seeds_models.py",
+    "tests/test_fit_seeds_one_by_one.py",
     "tests/test_fit_seeds_equality.py",
     "tests/test_fit_further_optimizers.py",
     "tests/test_fit_contract.py",
