@@ -211,6 +211,14 @@ def test_all_that_is_wrong_with_the_columns_is_said_at_once(kept):
     assert str(refusal.value).count("Mend: ") == 4
 
 
+@pytest.mark.parametrize("missing", ["refuse", "impute", "drop rows"])
+def test_a_target_that_cannot_be_read_is_said_alone(kept, missing):
+    frame = GOOD[["height"]].assign(price=GOOD["height"].where(GOOD.index > 0, np.inf))
+    with pytest.raises(DataError) as refusal:
+        read_table(kept(frame), "price", missing=missing)
+    assert str(refusal.value) == "table.csv, column price: 1 cells are infinite. Mend: correct them."
+
+
 def test_a_category_that_some_rows_lack_is_no_constant(kept):
     table = read_table(kept(GOOD.assign(note=np.where(GOOD.index % 3 == 0, "seen", ""))), "bought", missing="impute")
     assert table.warnings == [] and split_and_encode(table).names[-2:] == ["note_(missing)", "note_seen"]

@@ -145,16 +145,16 @@ def read_table(
     found = {name: one for name in frame if (one := checked(_column, frame[name], path.name)) is not None}
     del frame
     columns = _described(found, target)
-    kept = checked(_without_missing, found, path.name, target, missing)
-    if kept is None and target in found:
-        kept = found[target].values.notna().to_numpy()
-    if kept is not None:
+    if target in found:  # else the rest cannot be judged
+        kept = checked(_without_missing, found, path.name, target, missing)
+        if kept is None:
+            kept = found[target].values.notna().to_numpy()
         found = {name: one.at(kept) for name, one in found.items()}
-    aim = found.pop(target, None)
-    if aim is not None and len(aim.values):
-        kind = checked(_checked_target, aim, path.name, target, kind)
-    for name, one in found.items():
-        checked(_check_categories, one, path.name, name)
+        aim = found.pop(target)
+        if len(aim.values):
+            kind = checked(_checked_target, aim, path.name, target, kind)
+        for name, one in found.items():
+            checked(_check_categories, one, path.name, name)
     if problems:
         raise DataError("\n".join(map(str, problems)))
     table = OwnTable(
