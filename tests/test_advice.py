@@ -12,7 +12,7 @@ from batchlab.models import build_model
 from batchlab.statistics import median
 from batchlab.study import advice
 from batchlab.study.advice import AIMS, recommend
-from batchlab.study.trials import RESAMPLES, Task, median_losses
+from batchlab.study.trials import FRESH_SEEDS, RESAMPLES, Task, median_losses
 from batchlab.study.tuning import Target
 from batchlab.table.ads import load_ads
 from batchlab.table.scaling import scale_features
@@ -27,28 +27,33 @@ class Lawful(Task):
     """Runs whose updates to a loss of 1/e follow LEAST * (1 + CRITICAL / batch size), with a best rate that grows."""
 
     trained: ClassVar[list] = []
+    lost: ClassVar[set] = set()  # batch sizes whose fresh runs never arrive
+    flattery: ClassVar[float] = 1.0  # times the updates of the law, in the runs that choose
 
     def runs(self, batch_size, epochs):
-        def frame_of(rates):
-            self.trained.append((batch_size, epochs))
-            parts = []
-            for rate in rates:
-                luck = np.random.default_rng([batch_size, round(1e6 * rate)]).normal(0, 0.1, self.seeds)
-                off = 0.5 * math.log(rate / (0.01 * batch_size**0.8)) ** 2
-                needed = LEAST * (1 + CRITICAL / batch_size) * np.exp(off + luck)
-                epoch = np.arange(1, epochs + 1)
-                grid = {"seed": np.repeat(range(self.seeds), epochs), "epoch": np.tile(epoch, self.seeds)}
-                part = pd.DataFrame({"learning_rate": rate, **grid})
-                part["updates"] = part["epoch"] * self.steps(batch_size)
-                part["val_loss"] = np.exp(-part["updates"] / needed[part["seed"]])
-                parts.append(part)
-            return pd.concat(parts, ignore_index=True)
+        self.trained.append((batch_size, epochs))
+        return lambda rates: self.curves(batch_size, epochs, rates, range(self.seeds), LEAST * self.flattery)
 
-        return frame_of
+    def fresh_runs(self, batch_size, epochs, rate):
+        curves = self.curves(batch_size, epochs, [rate], FRESH_SEEDS)
+        return curves.assign(batch_size=batch_size, **({"val_loss": 1.0} if batch_size in self.lost else {}))
+
+    def curves(self, batch_size, epochs, rates, seeds, least=LEAST):
+        parts = []
+        for rate in rates:
+            luck = np.random.default_rng([batch_size, round(1e6 * rate), seeds[0]]).normal(0, 0.1, len(seeds))
+            off = 0.5 * math.log(rate / (0.01 * batch_size**0.8)) ** 2
+            needed = least * (1 + CRITICAL / batch_size) * np.exp(off + luck)
+            epoch = np.arange(1, epochs + 1)
+            grid = {"seed": np.repeat(seeds, epochs), "epoch": np.tile(epoch, len(seeds))}
+            part = pd.DataFrame({"learning_rate": rate, **grid})
+            part["updates"] = part["epoch"] * self.steps(batch_size)
+            part["val_loss"] = np.exp(-part["updates"] / np.repeat(needed, epochs))
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
 
 
-@pytest.fixture(scope="module")
-def lawful():
+def by_the_law():
     """Advice where an update with b rows takes 100 + b microseconds, measured to 2 %."""
 
     def seconds(task, way, sizes):
@@ -61,6 +66,11 @@ def lawful():
         patch.setattr(advice, "update_seconds", seconds)
         patch.setattr(advice, "predicted_critical", lambda *_: None)
         return recommend(*table, None, target=TARGET, epochs=60)
+
+
+@pytest.fixture(scope="module")
+def lawful():
+    return by_the_law()
 
 
 def test_the_critical_batch_size_of_the_law_is_found(lawful):
@@ -99,9 +109,31 @@ def test_no_size_trains_far_beyond_the_updates_and_the_rows_of_its_neighbour(law
         assert (epochs - 1) * -(-1024 // size) <= 1.5 * needed * max(1, neighbour / size)
 
 
+def test_what_chose_a_rate_does_not_tell_its_cost(monkeypatch):
+    monkeypatch.setattr(Lawful, "flattery", 0.8)
+    found = by_the_law()
+    sizes = found.table[found.table["batch_size"] >= 64]  # smaller ones seem to arrive within the first epoch
+    law = LEAST * (1 + CRITICAL / sizes["batch_size"])
+    np.testing.assert_allclose(sizes["seemed"], 0.8 * law, rtol=0.05)
+    np.testing.assert_allclose(sizes["updates"], law, rtol=0.05)
+    assert found.cost.value == pytest.approx(20 * (1 + 50 / 64) * 164e-6, rel=0.05)
+
+
+def test_a_size_whose_fresh_runs_do_not_arrive_is_not_taken(monkeypatch):
+    monkeypatch.setattr(Lawful, "lost", {64})
+    found = by_the_law()
+    row = found.table.set_index("batch_size").loc[64]
+    assert math.isinf(row["updates"]) and math.isinf(row["seconds_high"]) and row["reached"] == 0
+    assert row["seemed"] == pytest.approx(LEAST * (1 + CRITICAL / 64), rel=0.1)
+    assert all(64 not in found.for_aim(aim).as_good for aim in AIMS) and found.critical is not None
+    monkeypatch.setattr(Lawful, "lost", {1, 4, 16, 64, 256, 1024})
+    with pytest.raises(ValueError, match=r"0\.367879, but of the fresh ones fewer than half, at every batch size"):
+        by_the_law()
+
+
 def test_it_says_what_it_recommends_and_how_sure_it_is(lawful):
     text = repr(lawful)
-    for part in ("fewest seconds: batch size 64, learning rate", "Clearly the best by 64 seeds", "0.3679", " to "):
+    for part in ("fewest seconds: batch size 64, learning rate", "Clearly the best by 128 fresh", "0.3679", " to "):
         assert part in text
     assert "Not to be told apart" in repr(two_alike().for_aim("rows")) and "4, 16" in repr(two_alike().for_aim("rows"))
 
@@ -116,7 +148,8 @@ def two_alike():
     table[["updates", "epoch_updates"]] = [[200, 64], [50, 16], [12.6, 4], [np.inf, 1]]
     costs = {"updates": updates, "rows": updates * sizes * [1.5, 1, 1, 1], "seconds": updates * 1e-4}
     nothing = median([math.inf] * 6)
-    return advice.Advice("rows", 0.3, 0, nothing, nothing, [], table, None, None, 64, costs)
+    runs = pd.DataFrame({"batch_size": 1, "seed": FRESH_SEEDS})
+    return advice.Advice("rows", 0.3, 0, nothing, nothing, [], table, runs, None, None, 64, costs)
 
 
 def test_of_sizes_that_are_alike_the_one_with_fewest_updates_is_taken_for_rows():
@@ -187,6 +220,16 @@ def test_the_evidence_is_complete_and_in_order(small):
     np.testing.assert_allclose(table["seconds"], table["updates"] * table["update_seconds"])
     assert 0 < small.predicted.low <= small.predicted.value <= small.predicted.high
     assert small.batch_size in small.as_good
+
+
+def test_costs_are_those_of_fresh_runs_at_the_rates_that_were_chosen(small):
+    assert not set(FRESH_SEEDS) & set(range(small.seeds)) and len(FRESH_SEEDS) >= 64
+    for row in small.table.itertuples():
+        runs = small.runs[small.runs["batch_size"] == row.batch_size]
+        assert set(runs["seed"]) == set(FRESH_SEEDS) and runs["learning_rate"].unique() == [row.learning_rate]
+        scores = Target(small.target)(runs)
+        assert row.updates == np.median(scores) and row.reached == np.isfinite(scores).mean()
+        assert runs["updates"].max() == row.most_updates
 
 
 def test_a_table_is_scaled_and_split_as_documented():

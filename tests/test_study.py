@@ -18,7 +18,8 @@ from study import main
 from batchlab.figures.advice import plot_fresh_runs
 from batchlab.models import build_model
 from batchlab.report import render, write_report
-from batchlab.study.own import FRESH_SEEDS, first_budget, study_table
+from batchlab.study.own import first_budget, study_table
+from batchlab.study.trials import FRESH_SEEDS
 from batchlab.table.own import read_table
 from batchlab.training import fit, fit_seeds
 
@@ -118,26 +119,10 @@ def test_a_larger_table_gets_fewer_epochs():
 
 
 @pytest.mark.thorough
-def test_behind_each_curve_stand_fresh_runs(numeric):
-    seeds = numeric.runs.groupby("batch_size")["seed"].unique()
-    assert len(FRESH_SEEDS) >= 64 and all(set(found) == set(FRESH_SEEDS) for found in seeds)
-    assert not set(FRESH_SEEDS) & set(range(numeric.advice.seeds))
+def test_all_runs_are_counted(numeric):
+    assert len(numeric.advice.table) == 5
     tried = (7 + numeric.advice.table["rates"].sum()) * 64
-    assert numeric.trained == tried + len(seeds) * len(FRESH_SEEDS)
-    rates = numeric.runs.groupby("batch_size")["learning_rate"].unique().map(lambda found: found.item())
-    pd.testing.assert_series_equal(
-        rates, numeric.advice.table.set_index("batch_size")["learning_rate"], check_names=False
-    )
-
-
-@pytest.mark.thorough
-def test_a_promise_that_fresh_runs_break_is_said(numeric):
-    late = numeric.fresh.assign(updates=9e9, low=8e9, high=1e10)
-    broken = replace(numeric, fresh=late)
-    assert not broken.promise_kept() and "do not agree" in Page(render(broken)).text
-    same = numeric.advice.table.rename(columns={"updates_low": "low", "updates_high": "high"})
-    kept = replace(numeric, fresh=same[["batch_size", "reached", "updates", "low", "high"]])
-    assert kept.promise_kept() and "do not agree" not in Page(render(kept)).text
+    assert numeric.trained == tried + 5 * len(FRESH_SEEDS)
 
 
 @pytest.mark.thorough
@@ -199,29 +184,28 @@ def test_a_size_that_never_arrives_is_drawn_and_said(numeric):
     table = advice.table.copy()
     table.loc[0, ["updates", "updates_low", "updates_high", "rows", "rows_high", "seconds", "seconds_high"]] = math.inf
     table.loc[0, ["learning_rate", "rate_low", "rate_high"]] = math.nan
-    runs = numeric.runs[numeric.runs["batch_size"] != 1]
-    fresh = numeric.fresh[numeric.fresh["batch_size"] != 1]
-    html = render(replace(numeric, advice=replace(advice, table=table), runs=runs, fresh=fresh))
+    table.loc[0, "seemed"] = math.inf
+    runs = advice.runs[advice.runs["batch_size"] != 1]
+    html = render(replace(numeric, advice=replace(advice, table=table, runs=runs)))
     assert "none arrived" in html and "never" in html
 
 
 @pytest.mark.thorough
 def test_the_figure_of_fresh_runs_ends_with_their_bands_or_with_the_untrained_loss(numeric):
-    def top(study):
-        figure, _ = plot_fresh_runs(study)
+    def top(runs):
+        figure, _ = plot_fresh_runs(replace(numeric, advice=replace(numeric.advice, runs=runs)))
         ax = figure.axes[0]
         bands = [vertex for part in ax.collections for path in part.get_paths() for vertex in path.vertices[:, 1]]
         plt.close(figure)
         return ax.get_ylim()[1], max(bands)
 
-    end, highest = top(numeric)
+    runs = numeric.advice.runs
+    end, highest = top(runs)
     assert highest < end < 1.2 * highest
     assert highest < numeric.advice.untrained  # else nothing is shown
-    far = numeric.runs.assign(val_loss=1e3 * numeric.advice.untrained)
-    assert top(replace(numeric, runs=far))[0] == pytest.approx(1.1 * numeric.advice.untrained)
-    lost = numeric.runs["batch_size"].eq(1) & (numeric.runs["seed"] % 4 == 0)  # their band has no upper end
-    rest = numeric.runs.assign(val_loss=numeric.runs["val_loss"].mask(lost))
-    end, _ = top(replace(numeric, runs=rest))
+    assert top(runs.assign(val_loss=1e3 * numeric.advice.untrained))[0] == pytest.approx(1.1 * numeric.advice.untrained)
+    lost = runs["batch_size"].eq(1) & (runs["seed"] % 4 == 0)  # their band has no upper end
+    end, _ = top(runs.assign(val_loss=runs["val_loss"].mask(lost)))
     assert numeric.advice.target < end <= 1.1 * numeric.advice.untrained
 
 

@@ -29,8 +29,8 @@ import sklearn.datasets  # noqa: E402
 from batchlab.models import build_model  # noqa: E402
 from batchlab.statistics import BAND, Estimate  # noqa: E402
 from batchlab.study.advice import AIMS  # noqa: E402
-from batchlab.study.own import FRESH_SEEDS, HIDDEN, Study, study_table  # noqa: E402
-from batchlab.study.trials import RESAMPLES, Task, update_seconds  # noqa: E402
+from batchlab.study.own import HIDDEN, Study, study_table  # noqa: E402
+from batchlab.study.trials import FRESH_SEEDS, RESAMPLES, Task, update_seconds  # noqa: E402
 from batchlab.study.tuning import Target, widened  # noqa: E402
 from batchlab.table.own import read_table  # noqa: E402
 from batchlab.training import fit_seeds  # noqa: E402
@@ -45,7 +45,7 @@ def brute_force(study: Study, seeds: int) -> tuple[list[int], dict[str, np.ndarr
 
     The first has the shape (sizes + those of the study,), the other one an axis of resamples before it. They are found
     at the best rate of brute force; since that was chosen by its luck, the costs are those of fresh runs. The sizes of
-    the study come last, at the rate advised and by the study's own fresh runs.
+    the study come last, at the rate advised and with the same seeds, which had no part in its choice either.
     """
     encoded, evidence = study.encoded, study.advice.table
     rows = len(encoded.y)
@@ -55,7 +55,8 @@ def brute_force(study: Study, seeds: int) -> tuple[list[int], dict[str, np.ndarr
     )
     known = np.log(evidence["batch_size"]), np.log(evidence["learning_rate"].ffill().bfill())
     aim = Target(study.advice.target)
-    seeming, fresh = [], []
+    advised = evidence.dropna(subset="learning_rate").set_index("batch_size")["learning_rate"]
+    seeming, fresh, ours = [], [], {}
     for size in sizes:
         near = evidence["batch_size"].between(size / 4, size * 4)
         trained = partial(
@@ -75,8 +76,9 @@ def brute_force(study: Study, seeds: int) -> tuple[list[int], dict[str, np.ndarr
         seeming.append(medians.min())
         again = range(_FIRST_SEED + seeds, _FIRST_SEED + seeds + len(FRESH_SEEDS))
         fresh.append(aim(trained(seeds=again, learning_rates=[medians.idxmin()])).to_numpy())
-    by_size = dict(iter(study.runs.groupby("batch_size")))
-    scores = np.array([*fresh, *(aim(runs).to_numpy() for runs in by_size.values())])
+        if size in advised:
+            ours[size] = aim(trained(seeds=again, learning_rates=[advised[size]])).to_numpy()
+    scores = np.array([*fresh, *ours.values()])
     drawn = np.random.default_rng(2).integers(scores.shape[1], size=(RESAMPLES + 1, scores.shape[1]))
     drawn[0] = np.arange(scores.shape[1])
     updates = np.stack([np.median(of_size[drawn], axis=1) for of_size in scores], axis=1)
@@ -84,7 +86,7 @@ def brute_force(study: Study, seeds: int) -> tuple[list[int], dict[str, np.ndarr
 
     task = Task(build, encoded.x, encoded.y, encoded.held_out, seeds)
     timed = dict(zip(sizes, update_seconds(task, "compiled", sizes).T, strict=True))
-    all_sizes = [*sizes, *by_size]
+    all_sizes = [*sizes, *ours]
     factors = {
         "updates": np.ones((1, len(all_sizes))),
         "rows": np.array([[rows / -(-rows // size) for size in all_sizes]]),
@@ -104,7 +106,7 @@ def _at_rates(trained: Callable[..., pd.DataFrame], seeds: range, rates: list[fl
 def compared(name: str, study: Study, seeds: int) -> list[dict]:
     """One record for each aim: what was recommended, what was best, and how much more the former costs."""
     sizes, seeming, costs = brute_force(study, seeds)
-    tried = len(sizes) - study.runs["batch_size"].nunique()
+    tried = len(sizes) - study.advice.runs["batch_size"].nunique()
     records = []
     for aim in AIMS:
         found = costs[aim]

@@ -94,10 +94,10 @@ def plot_fresh_runs(study: Study) -> tuple[Figure, str]:
         The figure, with the target as a line, and its alt text.
     """
     figure, axes = subplots(2, width=10.5)
-    rows = len(study.encoded.y)
+    rows, all_runs = len(study.encoded.y), study.advice.runs
     least, target = np.inf, study.advice.target
     most = target  # of what the bands cover
-    for size, runs in study.runs.groupby("batch_size"):
+    for size, runs in all_runs.groupby("batch_size"):
         quantiles = band(runs.fillna({"val_loss": np.inf}).groupby("updates")["val_loss"], method="nearest").unstack()
         low, middle, high = (quantiles[quantile].to_numpy() for quantile in BAND)
         least = min(least, np.nanmin(middle))
@@ -119,9 +119,9 @@ def plot_fresh_runs(study: Study) -> tuple[Figure, str]:
     axes[0].set_title("By updates")
     axes[1].set_title("By rows")
     axes[1].legend(title="batch size", fontsize=9)
-    sizes = study.runs["batch_size"].unique()
+    sizes = all_runs["batch_size"].unique()
     alt = (
-        f"Validation loss of {study.runs['seed'].nunique()} fresh runs of each of {len(sizes)} batch sizes, from "
+        f"Validation loss of {all_runs['seed'].nunique()} fresh runs of each of {len(sizes)} batch sizes, from "
         f"{sizes.min()} to {sizes.max()}, median and 95 % band, left over updates and right over rows, with the target "
         f"{target:.3g} as a dashed line. The least median is {least:.3g}."
     )

@@ -20,8 +20,8 @@ from batchlab.figures.advice import loss_unit, plot_costs, plot_fresh_runs, plot
 from batchlab.figures.show import bundle
 from batchlab.statistics import Estimate
 from batchlab.study.advice import AIMS
-from batchlab.study.own import FRESH_SEEDS, Study
-from batchlab.study.trials import PILOT_RATES
+from batchlab.study.own import Study
+from batchlab.study.trials import FRESH_SEEDS, PILOT_RATES
 
 _PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "pandas")
 
@@ -61,7 +61,6 @@ def render(study: Study) -> str:
         for_aims=[advice.for_aim(aim) for aim in AIMS],
         evidence=advice.table.to_dict("records"),
         chosen=advice.table.set_index("batch_size").loc[advice.batch_size],
-        fresh=study.fresh.to_dict("records"),
         fresh_seeds=len(FRESH_SEEDS),
         pilot_rates=PILOT_RATES,
         columns=study.table.columns.to_dict("records"),

@@ -1,7 +1,8 @@
 """`recommend`: a batch size and a learning rate for a stated aim, with the evidence. Never draws, never keeps a model.
 
 The way there: one batch size is tried at many learning rates, which sets the target; the others follow outwards from
-it, each with rates about those that its neighbour suggests; what is clearly worse is cut short; time is measured apart.
+it, each with rates about those that its neighbour suggests; what is clearly worse is cut short; what each costs at its
+rate is told by fresh runs; time is measured apart.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from batchlab.models import build_model as documented_model
 from batchlab.statistics import Estimate
 from batchlab.study.speed import Way
 from batchlab.study.trials import (
+    FRESH_SEEDS,
     PILOT_RATES,
     RESAMPLES,
     Task,
     Tuned,
+    fresh_runs,
     median_losses,
     outwards,
     predicted_critical,
@@ -54,18 +57,20 @@ class Advice:
         target: The validation loss to reach.
         batch_size: The one recommended.
         learning_rate: For it, with its interval (the seeds resampled).
-        cost: What it needs until half of the runs have arrived: seconds, updates or rows.
+        cost: What it needs until half of the fresh runs have arrived: seconds, updates or rows.
         as_good: The batch sizes that the runs cannot tell from the best one, itself included.
-        table: The evidence, one row a batch size: learning_rate with rate_low, rate_high; reached (share of the runs
-            that arrived); rates (how many were tried); most_updates (where runs were cut short); epoch_updates (of one
-            epoch); updates, rows and seconds until half of the runs have arrived, each with _low and _high, infinite
-            where fewer arrived; update_seconds (of one update).
+        table: The evidence, one row a batch size: learning_rate with rate_low, rate_high; rates (how many were tried);
+            most_updates (where runs were cut short); epoch_updates (of one epoch); seemed (the updates until half of
+            the runs that chose the rate had arrived, which their luck flatters); reached (share of the fresh runs that
+            arrived); updates, rows and seconds until half of the fresh runs have arrived, each with _low and _high,
+            infinite where fewer arrived; update_seconds (of one update).
+        runs: The fresh runs of each batch size at its rate, as `fit_seeds` returns them.
         critical: The critical batch size B in rows, from the updates measured, which are fitted by
             least * (1 + B / batch size); None where fewer than three batch sizes arrived.
         predicted: The critical batch size that the gradient noise predicts; None where it could not be measured.
-        seeds: Runs of each batch size and rate.
-        costs: For each aim what the batch sizes cost, shape (resamples of the seeds, batch sizes); the first one is
-            that of all seeds.
+        seeds: Runs of each batch size and rate, from which the rate was chosen.
+        costs: For each aim what the batch sizes cost, shape (resamples of the fresh seeds, batch sizes); the first one
+            is that of all of them.
         untrained: The median validation loss before training, from which the target was chosen; NaN where it was given.
         least: The least median validation loss of the first batch size tried; likewise.
     """
@@ -77,6 +82,7 @@ class Advice:
     cost: Estimate
     as_good: list[int]
     table: pd.DataFrame = field(repr=False)
+    runs: pd.DataFrame = field(repr=False)
     critical: Estimate | None
     predicted: Estimate | None
     seeds: int
@@ -111,7 +117,7 @@ class Advice:
                 f"For the fewest {self.aim}: batch size {self.batch_size}, learning rate {rate}.",
                 f"Needs {arrived}.",
                 f"{'Not to be told apart' if len(self.as_good) > 1 else 'Clearly the best'} "
-                f"by {self.seeds} seeds among {list(self.table['batch_size'])}: {rest}.",
+                f"by {self.runs['seed'].nunique()} fresh runs each among {list(self.table['batch_size'])}: {rest}.",
                 *([f"Arrive within the first epoch, and may need less than was counted: {early}."] if early else []),
                 f"Critical batch size in rows: {_said(self.critical)} by these runs, "
                 f"{_said(self.predicted)} predicted by the gradient noise.",
@@ -143,10 +149,11 @@ def recommend(
     rows of its neighbour on the way from that first one: it would be the best for no aim (for seconds, as long as an
     update takes no less time with more rows, and a row no more).
 
-    Several batch sizes may be as good as the best one for all that the runs can tell (95 %; bootstrap, Efron 1979: the
-    seeds resampled, with the rates chosen anew, and the timing rounds). Of those whose median is at most 5 % above the
-    least one the one recommended is, for the fewest updates, that with the fewest rows; for the fewest rows, that with
-    the fewest updates; for the fewest seconds, that with the least median.
+    The rates are chosen by the runs of `seeds`; what a batch size costs at its rate is told by 128 fresh runs, because
+    the least of many medians is flattered by luck. Several batch sizes may be as good as the best one for all that the
+    fresh runs can tell (95 %; bootstrap, Efron 1979: their seeds resampled, and the timing rounds). Of those whose
+    median is at most 5 % above the least one the one recommended is, for the fewest updates, that with the fewest rows;
+    for the fewest rows, that with the fewest updates; for the fewest seconds, that with the least median.
 
     The default grid goes in steps of 4. If an update with b rows takes a + c b seconds, and (1 + B / b) times the least
     number of updates are needed (McCandlish et al. 2018), the best size between two of them saves at most an eighth.
@@ -162,7 +169,7 @@ def recommend(
         validation_data: Features and targets held out. Without it a fifth of the rows of arrays, drawn at random.
         batch_sizes: To choose from; without it 1, 4, 16, 64, …, and all training rows.
         epochs: The budget in which the first batch size must reach the target.
-        seeds: Runs of each batch size and rate.
+        seeds: Runs of each batch size and rate that is tried.
         way: What trains when an update is timed, see `speed.contestant`; not "side by side", whose runs share the time.
         tell: Called with a line on what is begun, from several threads.
 
@@ -172,7 +179,8 @@ def recommend(
 
     Raises:
         TypeError: A number is not whole; a table comes with targets, or an array without.
-        ValueError: The aim is unknown, a number is out of range, no learning rate learns, or the target is too low.
+        ValueError: The aim is unknown, a number is out of range, no learning rate learns, or the target is too low for
+            half of the runs that choose, or of the fresh ones.
         DataError: The table lacks a column.
     """
     aim = _checked_aim(aim)
@@ -199,8 +207,15 @@ def recommend(
             "more epochs."
         )
     tuned = outwards(task, Target(target), sizes, pilot, found, tell)
-    draws = _draws(seeds)
-    updates = np.stack([_resampled(tuned[size].scores, draws) for size in sizes], axis=1)
+    tell(f"{len(FRESH_SEEDS)} fresh runs of each batch size at its rate")
+    runs = fresh_runs(task, tuned)
+    scores = {size: Target(target)(of_size).to_numpy() for size, of_size in runs.groupby("batch_size")}
+    updates = _resampled(scores, sizes)
+    if not np.isfinite(updates[0]).any():
+        raise ValueError(
+            f"recommend: the runs that chose the rates came to a validation loss of {target:g}, but of the fresh ones "
+            "fewer than half, at every batch size. Give a higher target, more epochs, or more seeds."
+        )
     tell("seconds of an update of each batch size")
     seconds = update_seconds(task, way, sizes)
     costs: dict[Aim, np.ndarray] = {
@@ -208,7 +223,7 @@ def recommend(
         "rows": updates * [task.rows / task.steps(size) for size in sizes],
         "seconds": updates * seconds,
     }
-    table = pd.DataFrame([_record(size, task.steps(size), tuned[size]) for size in sizes])
+    table = pd.DataFrame([_record(size, task.steps(size), tuned[size], scores.get(size)) for size in sizes])
     for name, resampled in costs.items():
         table[[name, f"{name}_low", f"{name}_high"]] = [_estimate(column) for column in resampled.T]
     table["update_seconds"] = seconds[0]
@@ -223,6 +238,7 @@ def recommend(
             cost=_NONE,
             as_good=[],
             table=table,
+            runs=runs,
             critical=_critical(updates, sizes),
             predicted=predicted_critical(task, largest, tuned[largest].best),
             seeds=seeds,
@@ -283,33 +299,34 @@ def _checked_sizes(sizes: Sequence[int] | None, rows: int) -> list[int]:
 # --- what follows ------------------------------------------------------------------------------------
 
 
-def _record(size: int, steps: int, tuned: Tuned) -> dict[str, float]:
-    """The first columns of the evidence."""
+def _record(size: int, steps: int, tuned: Tuned, fresh: np.ndarray | None) -> dict[str, float]:
+    """The first columns of the evidence; without fresh runs, the share that arrived is the largest of any rate."""
     best = tuned.best
     rate, low, high = (best.rate, best.low, best.high) if best else _NONE
-    reached = np.isfinite(tuned.scores).groupby("learning_rate").mean().max() if best is None else best.reached
+    at_best = np.isfinite(tuned.scores).groupby("learning_rate").mean().max()
     return {
         "batch_size": size,
         "learning_rate": rate,
         "rate_low": low,
         "rate_high": high,
-        "reached": reached,
         "rates": tuned.scores.index.get_level_values("learning_rate").nunique(),
         "most_updates": tuned.most_updates,
         "epoch_updates": steps,
+        "seemed": best.score.value if best else math.inf,
+        "reached": at_best if fresh is None else np.isfinite(fresh).mean(),
     }
 
 
-def _draws(seeds: int) -> np.ndarray:
-    """Resamples of the seeds; the same for all batch sizes, whose runs share initial weights. The first is all."""
-    drawn = np.random.default_rng(0).integers(seeds, size=(RESAMPLES + 1, seeds))
-    drawn[0] = np.arange(seeds)
-    return drawn
+def _resampled(scores: dict[int, np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """Median scores, shape (resamples, batch sizes), infinite for a size without any; the first is that of all seeds.
 
-
-def _resampled(scores: pd.Series, draws: np.ndarray) -> np.ndarray:
-    """The least median over the rates, for each resample: the choice of the rate is part of what is uncertain."""
-    return np.min([np.median(values[draws], axis=1) for values in scores.unstack("seed").to_numpy()], axis=0)
+    Each resample draws the same seeds for all batch sizes, whose runs share initial weights.
+    """
+    number = len(FRESH_SEEDS)
+    drawn = np.random.default_rng(0).integers(number, size=(RESAMPLES + 1, number))
+    drawn[0] = np.arange(number)
+    none = np.full(number, np.inf)
+    return np.stack([np.median(scores.get(size, none)[drawn], axis=1) for size in sizes], axis=1)
 
 
 def _chosen(advice: Advice, aim: Aim) -> Advice:

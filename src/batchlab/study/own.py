@@ -1,33 +1,24 @@
-"""`study_table`: which batch size and learning rate suit a table of one's own, and a check by fresh runs. Never draws.
+"""`study_table`: which batch size and learning rate suit a table of one's own. Never draws.
 
-`recommend` gives the advice; runs with other seeds than those that chose then show what it is worth.
+It splits and encodes the table, sets the budget, and keeps together what a report needs; `recommend` gives the advice.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import pandas as pd
 
-from batchlab.cores import one_core_each
 from batchlab.models import build_model
-from batchlab.statistics import median
 from batchlab.study.advice import Advice, Aim, recommend
 from batchlab.study.trials import PILOT_RATES
-from batchlab.study.tuning import Target
 from batchlab.table.encoding import Encoded, split_and_encode
 from batchlab.table.own import OwnTable
-from batchlab.training import fit_seeds
-
-FRESH_SEEDS = range(10_000, 10_128)
-"""Of the runs behind each curve. They number 128 since `fit_seeds` then uses the programs that the tuning compiled."""
 
 HIDDEN = (16,)
 _EPOCHS, _UPDATES, _LEAST_EPOCHS = 30, 1000, 5  # the first budget; so the time of a study hardly grows with the table
@@ -44,9 +35,6 @@ class Study:
         hidden: Units of the network's hidden layers.
         optimizer: Its name.
         epochs: The budget of the first batch size tried.
-        runs: Fresh runs of each batch size at its best learning rate, as `fit_seeds` returns them.
-        fresh: One row a batch size: reached (share of the fresh runs that arrived), and updates, low, high (95 %) until
-            half of them had; infinite where fewer did.
         without_features: The validation loss of a model that knows the training targets alone: the shares of the
             classes, or the mean.
         trained: Runs of this study, those that were cut short included.
@@ -60,18 +48,10 @@ class Study:
     hidden: Sequence[int]
     optimizer: str
     epochs: int
-    runs: pd.DataFrame = field(repr=False)
-    fresh: pd.DataFrame = field(repr=False)
     without_features: float
     trained: int
     took: float
     notes: list[str]
-
-    def promise_kept(self) -> bool:
-        """Whether the fresh runs of the batch size recommended agree with what was found, by 95 % intervals."""
-        found = self.advice.table.set_index("batch_size").loc[self.advice.batch_size]
-        fresh = self.fresh.set_index("batch_size").loc[self.advice.batch_size]
-        return bool(fresh["low"] <= found["updates_high"] and found["updates_low"] <= fresh["high"])
 
 
 def study_table(
@@ -83,7 +63,7 @@ def study_table(
     optimizer: str = "adam",
     tell: Callable[[str], object] = lambda what: None,
 ) -> Study:
-    """Recommend a batch size and a learning rate for a table, and check the recommendation by fresh runs.
+    """Recommend a batch size and a learning rate for a table.
 
     The network has one hidden layer of 16 units; a fifth of the rows is held out (`split_and_encode`). The target is
     the default one of `recommend`: a twentieth of the way down from the untrained validation loss is left.
@@ -113,19 +93,6 @@ def study_table(
 
     build = partial(build_model, HIDDEN, features=encoded.x.shape[1], classes=encoded.classes, optimizer=optimizer)
 
-    def fresh_runs(row: int) -> pd.DataFrame:
-        told = advice.table.loc[row]
-        return fit_seeds(
-            build,
-            encoded.x,
-            encoded.y,
-            seeds=FRESH_SEEDS,
-            batch_size=int(told["batch_size"]),
-            epochs=math.ceil(told["most_updates"] / told["epoch_updates"]),
-            learning_rates=[told["learning_rate"]],
-            validation_data=encoded.held_out,
-        )
-
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         advice = recommend(
@@ -138,10 +105,7 @@ def study_table(
             seeds=seeds,
             tell=told,
         )
-        told(f"{len(FRESH_SEEDS)} fresh runs of each batch size")
-        tried = advice.table.index[advice.table["learning_rate"].notna()]
-        by_row = dict(one_core_each(fresh_runs, tried))
-        frames = [by_row[row] for row in tried]
+    tried = len(PILOT_RATES) + int(advice.table["rates"].sum())
     return Study(
         table=table,
         encoded=encoded,
@@ -149,10 +113,8 @@ def study_table(
         hidden=HIDDEN,
         optimizer=optimizer,
         epochs=epochs,
-        runs=pd.concat(frames, ignore_index=True),
-        fresh=pd.DataFrame([_arrivals(frame, advice.target) for frame in frames]),
         without_features=_without_features(encoded),
-        trained=(len(PILOT_RATES) + int(advice.table["rates"].sum())) * seeds + len(frames) * len(FRESH_SEEDS),
+        trained=tried * seeds + len(advice.runs.groupby(["batch_size", "seed"])),
         took=time.perf_counter() - start,
         notes=[str(one.message) for one in said if issubclass(one.category, UserWarning)],
     )
@@ -161,18 +123,6 @@ def study_table(
 def first_budget(rows: int) -> int:
     """Return the epochs of the first batch size, which show what loss can be reached; `rows` are those trained on."""
     return max(_LEAST_EPOCHS, min(_EPOCHS, _UPDATES * 16 // rows))
-
-
-def _arrivals(frame: pd.DataFrame, target: float) -> dict[str, float]:
-    scores = Target(target)(frame).to_numpy()
-    arrived = median(scores)
-    return {
-        "batch_size": int(frame["batch_size"].iloc[0]),
-        "reached": float(np.isfinite(scores).mean()),
-        "updates": arrived.value,
-        "low": arrived.low,
-        "high": arrived.high,
-    }
 
 
 def _without_features(encoded: Encoded) -> float:

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from batchlab.checks import whole_number
 from batchlab.models import build_model
-from batchlab.processes import limit_memory, results, start, watched_memory
+from batchlab.processes import MEBIBYTE, Memory, limit_memory, results, start, watched_memory
 
 TARGET = "class"
 
@@ -142,8 +142,8 @@ def fresh_trainings(
 
     Returns:
         One row a training. Columns: batch_size, streamed, rows, seconds (NaN if it failed), peak (mebibytes above the
-        level before), failed (the error's name, or empty), limit (mebibytes that the process may hold in all; NaN where
-        none was set).
+        level when the process was ready, so that memory kept from one training counts in the next), failed (the error's
+        name, or empty), limit (mebibytes that the process may hold in all; NaN where none was set).
 
     Raises:
         RuntimeError: The process ended before it could say how it fared.
@@ -180,10 +180,15 @@ def _outcomes(task: dict) -> list[dict]:
     for training in kinds.values():
         _train(model, path, training | {"rows": min(training["rows"], training["batch_size"])})
     limit = None if task["allowed"] is None else limit_memory(task["allowed"])
-    return [training | {"limit": limit} | _measured(model, path, training) for training in trainings]
+    measured = [_measured(model, path, training) for training in trainings]
+    ready = measured[0][1].before
+    return [
+        training | {"limit": limit} | figures | {"peak": (memory.most - ready) / MEBIBYTE}
+        for training, (figures, memory) in zip(trainings, measured, strict=True)
+    ]
 
 
-def _measured(model: object, path: str, training: dict) -> dict:
+def _measured(model: object, path: str, training: dict) -> tuple[dict, Memory]:
     failed, begin = "", time.perf_counter()
     with watched_memory() as memory:
         try:
@@ -191,7 +196,7 @@ def _measured(model: object, path: str, training: dict) -> dict:
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:
             failed = type(error).__name__
     seconds = None if failed else time.perf_counter() - begin
-    return {"seconds": seconds, "peak": memory.peak, "failed": failed}
+    return {"seconds": seconds, "failed": failed}, memory
 
 
 def _train(model: object, path: str, training: dict) -> None:

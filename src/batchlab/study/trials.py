@@ -21,6 +21,9 @@ from batchlab.training import draw_weights, fit_seeds
 from batchlab.training.fit_seeds import divergence_expected
 
 PILOT_RATES = tuple(4.0**power for power in range(-5, 2))
+FRESH_SEEDS = range(10_000, 10_128)
+"""Of the runs that say what a choice costs. They number 128 since `fit_seeds` then uses the programs of the tuning."""
+
 RESAMPLES = 1000
 _STEPS = [step / 2 for step in range(-4, 5)]  # powers of 2 about the rate that is expected
 _GROWTH = 0.75  # of the best rate with the batch size: between the root (Adam) and the line (SGD)
@@ -65,20 +68,27 @@ class Task:
             new = [rate for rate in rates if rate not in known]
             if new:
                 with divergence_expected():
-                    frame = fit_seeds(
-                        self.build_model,
-                        self.x,
-                        self.y,
-                        seeds=self.seeds,
-                        batch_size=batch_size,
-                        epochs=epochs,
-                        learning_rates=new,
-                        validation_data=self.held_out,
-                    )
+                    frame = self._train(batch_size, epochs, new, self.seeds)
                 known.update(iter(frame.groupby("learning_rate")))
             return pd.concat([known[rate] for rate in rates], ignore_index=True)
 
         return frame_of
+
+    def fresh_runs(self, batch_size: int, epochs: int, rate: float) -> pd.DataFrame:
+        """Train at one rate, with `FRESH_SEEDS`."""
+        return self._train(batch_size, epochs, [rate], FRESH_SEEDS)
+
+    def _train(self, batch_size: int, epochs: int, rates: Sequence[float], seeds: int | Sequence[int]) -> pd.DataFrame:
+        return fit_seeds(
+            self.build_model,
+            self.x,
+            self.y,
+            seeds=seeds,
+            batch_size=batch_size,
+            epochs=epochs,
+            learning_rates=rates,
+            validation_data=self.held_out,
+        )
 
     def weights(self, batch_size: int, rate: float, epochs: int) -> list[list[np.ndarray]]:
         """Train a few seeds and return the weights of each run, as `model.get_weights()` gives them."""
@@ -178,6 +188,23 @@ def outwards(
     for _ in one_core_each(follow, [sizes[:at][::-1], sizes[at + 1 :]]):
         pass
     return done
+
+
+def fresh_runs(task: Task, tuned: dict[int, Tuned]) -> pd.DataFrame:
+    """Train each batch size anew at its best rate, with seeds that took no part in choosing it.
+
+    The least of many medians is flattered by the luck of its runs; these are not.
+
+    Args:
+        task: What is learned.
+        tuned: What `outwards` found. A size at which no rate let half of the runs arrive is left out.
+    """
+
+    def train(size: int) -> pd.DataFrame:
+        return task.fresh_runs(size, tuned[size].most_updates // task.steps(size), tuned[size].best.rate)
+
+    by_size = dict(one_core_each(train, [size for size in tuned if tuned[size].best]))
+    return pd.concat([by_size[size] for size in sorted(by_size)], ignore_index=True)
 
 
 def update_seconds(task: Task, way: Way, sizes: list[int]) -> np.ndarray:
