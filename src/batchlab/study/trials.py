@@ -203,8 +203,9 @@ def fresh_runs(task: Task, tuned: dict[int, Tuned]) -> pd.DataFrame:
     def train(size: int) -> pd.DataFrame:
         return task.fresh_runs(size, tuned[size].most_updates // task.steps(size), tuned[size].best.rate)
 
-    by_size = dict(one_core_each(train, [size for size in tuned if tuned[size].best]))
-    return pd.concat([by_size[size] for size in sorted(by_size)], ignore_index=True)
+    sizes = sorted(size for size in tuned if tuned[size].best)  # small ones take longest
+    by_size = dict(one_core_each(train, sizes))
+    return pd.concat([by_size[size] for size in sizes], ignore_index=True)
 
 
 def update_seconds(task: Task, way: Way, sizes: list[int]) -> np.ndarray:
