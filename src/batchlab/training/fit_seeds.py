@@ -89,6 +89,7 @@ def fit_seeds(
             are not positive or that meet a schedule.
         TypeError: `build_model` is no function; a size, a seed or a rate is not a number of its kind; `fit` knows
             no argument of this name.
+        KeyboardInterrupt: Ctrl-C, which ends all runs within a second, once no program is being compiled.
     """
     seeds = _checked_seeds(seeds)
     known = [field.name for field in fields(Run)]
