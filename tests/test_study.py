@@ -17,7 +17,7 @@ from study import main
 
 from batchlab.figures.advice import plot_fresh_runs
 from batchlab.models import build_model
-from batchlab.report import render, write_report
+from batchlab.report import _figure, render, write_report
 from batchlab.study.own import first_budget, study_table
 from batchlab.study.trials import FRESH_SEEDS
 from batchlab.table.own import read_table
@@ -163,6 +163,11 @@ def test_the_report_says_what_was_found(numeric):
     assert "variances of the target" in text and "in the target's own unit" in text
     assert "80 rows are for training and 20 held out" in text and "128 behind each curve" in text
     assert f"{numeric.trained:,} runs" in text
+    assert f"other runs than the {len(FRESH_SEEDS)} that tell what it costs" in text
+    rows = text[text.rindex("as it seemed") :]
+    for row in advice.table.itertuples():  # what the choice had promised stands beside what fresh runs need
+        promised, needed = (re.escape(_figure(figure)) for figure in (row.seemed, row.updates))
+        assert re.search(rf"\b{row.batch_size} ?{promised} ?{needed} \(", rows)
 
 
 @pytest.mark.thorough
