@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from batchlab.ideas import checkpointing
+from batchlab import processes
 from batchlab.ideas.checkpointing import deep_model, matrix_products, peak_memory, step_seconds, training_step
 
 
@@ -111,6 +111,6 @@ def test_a_worker_that_fails_is_named_with_its_reason(monkeypatch, tmp_path):
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho 'out of memory' >&2\nexit 1\n")
     script.chmod(0o755)
-    monkeypatch.setattr(checkpointing.sys, "executable", str(script))
+    monkeypatch.setattr(processes.sys, "executable", str(script))
     with pytest.raises(RuntimeError, match="series 'stored' failed: out of memory"):
         peak_memory(plan())

@@ -84,16 +84,16 @@ def test_a_table_beyond_the_limit_is_streamed_and_cannot_be_read(tmp_path):
     assert path.stat().st_size > 300 * 2**20
     how = [
         {"batch_size": 1024, "streamed": True, "rows": 150 * rows},
-        {"batch_size": 1024, "streamed": False, "rows": 30 * rows},
+        {"batch_size": 1024, "streamed": False, "rows": 20 * rows},
         {"batch_size": 1024, "streamed": True, "rows": rows},
         {"batch_size": 1024, "streamed": False, "rows": 150 * rows},
     ]
-    found = fresh_trainings(path, how, hidden=(8,), allowed=200)
+    found = fresh_trainings(path, how, hidden=(8,), allowed=256)
     assert found["failed"].tolist() == ["", "", "", "MemoryError"]
     assert found["seconds"].notna().tolist() == [True, True, True, False]
-    assert found["peak"][1] > 60 > found["peak"][0]  # 60 MiB in memory
+    assert found["peak"][1] > 80 > found["peak"][0]  # 40 MiB in memory, and copies of them
     assert found["peak"][2] > 1  # what was kept from the one before counts: a bound from above
-    assert (found["peak"] < 200).all()
+    assert (found["peak"] < 256).all()
     assert found["limit"].nunique() == 1
     unlimited = fresh_trainings(path, how[-1:], hidden=(8,))
     assert unlimited["failed"].tolist() == [""]

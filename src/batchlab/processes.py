@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -65,11 +68,88 @@ def results(workers: Mapping[str, subprocess.Popen], *, unfinished: bool = False
 
 def _result(name: str, worker: subprocess.Popen, unfinished: bool) -> Any:  # noqa: ANN401
     output, errors = worker.communicate()
-    if worker.returncode < 0 and not (unfinished and output):
-        raise RuntimeError(f"{name} failed: signal {-worker.returncode} ended it.")
-    if worker.returncode > 0:
+    return _judged(name, worker.returncode, output, errors, unfinished)
+
+
+def _judged(name: str, code: int, output: str, errors: str, unfinished: bool) -> Any:  # noqa: ANN401
+    if code < 0 and not (unfinished and output):
+        raise RuntimeError(f"{name} failed: signal {-code} ended it.")
+    if code > 0:
         raise RuntimeError(f"{name} failed: {(errors.strip() or 'it gave no reason').splitlines()[-1]}")
     return json.loads(output.splitlines()[-1])
+
+
+def side_by_side(
+    module: str, tasks: Mapping[str, object], *, at_once: int = 0, unfinished: bool = False, **environment: str
+) -> dict[str, Any]:
+    """Run a module in a fresh process for each task, and return the result of each.
+
+    To import TensorFlow takes seconds. On Linux one process imports the module, and then copies itself for every task
+    (fork); no work has begun by then, so no task can see anything of another. Elsewhere each process imports it.
+
+    Args:
+        module: Its name. Run as the main module it calls `do_tasks`.
+        tasks: Anything that JSON can say, by what a complaint should call the process.
+        at_once: How many copies there may be at a time; all of them without it, and elsewhere than on Linux.
+        unfinished: As in `results`.
+        **environment: Variables that the processes see beside ours.
+
+    Raises:
+        RuntimeError: One failed; the message ends with the last line of what it complained. The others are ended.
+    """
+    names = list(tasks)
+    if len(names) < 2 or not sys.platform.startswith("linux"):
+        workers = {name: start(module, {"tasks": [task]}, **environment) for name, task in tasks.items()}
+        return results(workers, unfinished=unfinished)
+    together = f"{names[0]} or one beside it"
+    order = {"tasks": list(tasks.values()), "at_once": at_once or len(names), "unfinished": unfinished}
+    ends = results({together: start(module, order, **environment)})[together]
+    found = {names[number]: _judged(names[number], *end, unfinished) for number, *end in ends}
+    return {name: found[name] for name in names}
+
+
+def do_tasks(work: Callable[[Any], None]) -> None:
+    """Do the tasks that `side_by_side` gave to this process, each in a copy of the process if there are several.
+
+    Args:
+        work: Does a task, and prints its result as JSON in the last line of its output.
+    """
+    order = json.loads(sys.argv[1])
+    if len(order["tasks"]) == 1:
+        work(order["tasks"][0])
+        return
+    waiting, copies, ends = list(enumerate(order["tasks"])), {}, []
+    while waiting or copies:
+        if waiting and len(copies) < order["at_once"]:
+            number, task = waiting.pop(0)
+            output, errors = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115 - `_text` closes them
+            copy = os.fork()
+            if not copy:
+                ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL)  # nobody would wait for the result any more
+                os.dup2(output.fileno(), sys.stdout.fileno())
+                os.dup2(errors.fileno(), sys.stderr.fileno())
+                work(task)
+                return
+            copies[copy] = number, output, errors
+            continue
+        ended, status = os.wait()
+        number, output, errors = copies.pop(ended)
+        code = os.waitstatus_to_exitcode(status)
+        ends.append((number, code, _text(output), _text(errors)))
+        if code > 0 or (code < 0 and not order["unfinished"]):
+            waiting = []
+            for copy in copies:  # they might wait for it for good
+                os.kill(copy, signal.SIGKILL)
+    print(json.dumps(ends))
+
+
+_PARENT_DEATH = 1  # PR_SET_PDEATHSIG of Linux
+
+
+def _text(file: IO[bytes]) -> str:
+    with file:
+        file.seek(0)
+        return file.read().decode(errors="replace")
 
 
 @dataclass
@@ -91,14 +171,18 @@ class Memory:
 
 
 @contextmanager
-def watched_memory() -> Iterator[Memory]:
-    """Watch the memory of the whole process, every millisecond, while the block runs."""
+def watched_memory(every: float = 0.001) -> Iterator[Memory]:
+    """Watch the memory of the whole process while the block runs.
+
+    Args:
+        every: Seconds between two looks. Each takes some 0.1 ms from the work, so for long work there may be fewer.
+    """
     resident = psutil.Process().memory_info
     memory = Memory(before := resident().rss, before)
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.001):
+        while not done.wait(every):
             memory.most = max(memory.most, resident().rss)
 
     watcher = threading.Thread(target=watch)

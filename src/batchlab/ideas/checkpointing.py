@@ -7,8 +7,6 @@ Walther 2000; Chen, Xu, Zhang & Guestrin 2016) keeps only those between segments
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -18,7 +16,8 @@ import pandas as pd
 import psutil
 
 from batchlab.checks import whole_number
-from batchlab.processes import MEBIBYTE, limit_memory, results, start, watched_memory
+from batchlab.cores import process_cores
+from batchlab.processes import MEBIBYTE, do_tasks, limit_memory, side_by_side, watched_memory
 
 _STEP_SIZE = 1e-3
 _SHAPE = ("depth", "units", "batch_size", "segment")
@@ -106,11 +105,10 @@ def matrix_products(model: keras.Model) -> int:
 def peak_memory(plan: pd.DataFrame, *, allowed: int | None = None) -> pd.DataFrame:
     """Measure the memory that training steps take at their peak.
 
-    Each series has a process of its own, which takes its rows in turn; the processes run side by side. What is
-    measured is the memory of the whole process, every millisecond, above its level once every step of the series has
-    been compiled and has run on one row: models, graphs and what TensorFlow sets up once are not counted, since in a
-    small experiment they would be as large as what is looked for. TensorFlow computes with the kernels of oneDNN,
-    whatever the processor.
+    Each series has a process of its own, which takes its rows in turn. What is measured is the memory of the whole
+    process, every millisecond, above its level once every step of the series has been compiled and has run on one row:
+    models, graphs and what TensorFlow sets up once are not counted, since in a small experiment they would be as large
+    as what is looked for. TensorFlow computes with the kernels of oneDNN, whatever the processor.
 
     Args:
         plan: One row a measurement. Columns: series (a name), depth, units, batch_size, segment (0 stores every
@@ -143,11 +141,20 @@ def peak_memory(plan: pd.DataFrame, *, allowed: int | None = None) -> pd.DataFra
             raise ValueError(
                 f"peak_memory: series {name!r} does not rise in depth * units * batch_size; sort its rows."
             )
-    workers = {
-        f"peak_memory: the process of series {name!r}": _worker(series, allowed) for name, series in every_series
+    tasks = {
+        f"peak_memory: the process of series {name!r}": {
+            "shapes": series[list(_SHAPE)].to_dict("records"),
+            "allowed": allowed,
+        }
+        for name, series in every_series
     }
-    measured = results(workers, unfinished=allowed is not None).values()
-    for (_, series), found in zip(every_series, measured, strict=True):
+    # A step keeps two cores busy, and what others do moves its peak. One that is refused memory keeps none busy: for
+    # ten seconds TensorFlow waits for somebody to give memory back.
+    at_once = max(1, process_cores() // 2) if allowed is None else len(tasks)
+    measured = side_by_side(
+        __spec__.name, tasks, at_once=at_once, unfinished=allowed is not None, **_environment(allowed)
+    )
+    for (_, series), found in zip(every_series, measured.values(), strict=True):
         plan.loc[series.index, "peak"] = found["peaks"] + [np.nan] * (len(series) - len(found["peaks"]))
         plan.loc[series.index, "limit"] = found["limit"]
     return plan.astype({"peak": float, "limit": float})
@@ -183,14 +190,18 @@ def step_seconds(models: Mapping[str, keras.Model], *, batch_size: int, repeats:
     return pd.DataFrame(rows)
 
 
-def _worker(series: pd.DataFrame, allowed: int | None) -> subprocess.Popen:
+def _environment(allowed: int | None) -> dict[str, str]:
     # TensorFlow's other kernels, its choice where a processor lacks AVX-512, were seen to keep twice as much a layer.
     environment = {"TF_ENABLE_ONEDNN_OPTS": "1"}
     if allowed is not None:
         # The C library's store for each thread takes memory in large pieces, which a limit would count though unused.
         environment["MALLOC_ARENA_MAX"] = "2"
-    task = {"shapes": series[list(_SHAPE)].to_dict("records"), "allowed": allowed}
-    return start(__spec__.name, task, **environment)
+    return environment
+
+
+def _measure(task: dict) -> None:
+    for found in _peaks(**task):
+        print(json.dumps(found), flush=True)
 
 
 def _peaks(shapes: list[dict[str, int]], allowed: int | None) -> Iterator[dict]:
@@ -223,5 +234,4 @@ def _random(rows: int, units: int) -> keras.KerasTensor:
 
 
 if __name__ == "__main__":
-    for found in _peaks(**json.loads(sys.argv[1])):
-        print(json.dumps(found), flush=True)
+    do_tasks(_measure)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from batchlab.checks import whole_number
-from batchlab.processes import results, start
+from batchlab.processes import do_tasks, side_by_side
 
 
 class Trained(NamedTuple):
@@ -88,18 +88,10 @@ def train(
             "optimizer": keras.optimizers.serialize(model.optimizer),
             "loss": model.loss,
         }
-        task = {"folder": folder, "timed": timed, **numbers, **described}
         workers = [f"127.0.0.1:{port}" for port in _free_ports(processes)]
-        found = results(
-            {
-                f"parallel.train: process {i}": start(
-                    __spec__.name,
-                    task,
-                    TF_CONFIG=json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}),
-                )
-                for i in range(processes)
-            }
-        )
+        task = {"folder": folder, "workers": workers, "timed": timed, **numbers, **described}
+        tasks = {f"parallel.train: process {i}": task | {"index": i} for i in range(processes)}
+        found = side_by_side(__spec__.name, tasks)
         weights = [list(np.load(Path(folder) / f"trained {i}.npz").values()) for i in range(processes)]
     columns = ["round", "batch_size", "together", "alone"]
     return Trained(weights, pd.DataFrame(next(iter(found.values())), columns=columns))
@@ -123,9 +115,11 @@ def _free_ports(count: int) -> list[int]:
 def _work(task: dict) -> list[tuple]:
     import tensorflow as tf
 
+    folder, index = Path(task["folder"]), task["index"]
+    cluster = {"cluster": {"worker": task["workers"]}, "task": {"type": "worker", "index": index}}
+    os.environ["TF_CONFIG"] = json.dumps(cluster)  # where the strategy looks
     tf.config.threading.set_intra_op_parallelism_threads(1)  # a core each, so that processes do not compete
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    folder, index = Path(task["folder"]), strategy.cluster_resolver.task_id
     rows = np.load(folder / "rows.npz")
     x, y = rows["x"], rows["y"]
     initial = list(np.load(folder / "weights.npz").values())
@@ -199,4 +193,4 @@ def _step(model: keras.Model, loss: str, run: Callable) -> Callable:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_work(json.loads(sys.argv[1]))))
+    do_tasks(lambda task: print(json.dumps(_work(task))))
