@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: run test test-thorough test-stand-in test-colab reference bench sweep cluster study check-study book browser lab lint lock colab
+.PHONY: run test test-thorough profile test-colab reference bench sweep cluster study check-study book browser mutants lab lint lock colab
 
 run: .venv/installed  ## execute every notebook into build/notebooks, print documented against measured, and build the web book
 	$(PY) tools/run_notebooks.py
@@ -11,11 +11,11 @@ run: .venv/installed  ## execute every notebook into build/notebooks, print docu
 test: lint  ## ruff, unit tests, and every notebook under nbval: on the real table where it is, else on the stand-in
 	$(PY) tools/run_tests.py
 
-test-thorough: .venv/installed  ## the tests that `make test` leaves to CI: further cases of the same, and whole programs that take long
+test-thorough: lint  ## all of `make test`, further cases of the same, and notebooks on the stand-in too
 	$(PY) tools/run_tests.py --thorough
 
-test-stand-in: .venv/installed  ## every notebook on the stand-in, as in a clone without the real table
-	ADS_CSV=data/stand_in.csv $(PY) tools/run_tests.py notebooks/*.ipynb
+profile: .venv/installed  ## where the tests' time goes, as a table, and into tests/durations.json; OPTIONS=--thorough for all of them
+	$(PY) tools/profile_tests.py $(OPTIONS)
 
 test-colab: .venv-colab/installed  ## what rests on Keras, TensorFlow or drawing, on the versions that Colab has
 	.venv-colab/bin/python tools/run_tests.py tests/test_fit_optimizers.py tests/test_fit_further_optimizers.py tests/test_fit_models.py tests/test_fit_losses.py tests/test_fit_state.py \
@@ -47,6 +47,9 @@ book: .venv/installed  ## the web book of the stored notebooks, into build/book,
 browser: .venv/browser  ## notebooks in JupyterLab, playground and web book in a real browser: CHROMIUM, the system's, or Playwright's
 	$(PY) -m pytest tests/browser
 
+mutants: .venv/mutants  ## 40 small changes of engine, statistics and claims: does a test notice each? most of an hour; resumable
+	$(PY) tools/mutants.py $(OPTIONS)
+
 lint: .venv/installed  ## ruff, on code and notebooks
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
@@ -67,6 +70,10 @@ lock:  ## resolve requirements.lock anew for Python 3.11 to 3.13 (needs uv)
 
 .venv/browser: .venv/installed requirements-browser.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
+	@touch $@
+
+.venv/mutants: .venv/installed requirements-mutants.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-mutants.txt
 	@touch $@
 
 .venv-colab/installed: requirements.txt requirements-train.txt requirements-cluster.txt tests/colab_versions.txt

@@ -1,36 +1,78 @@
 """How the notebooks are checked: strictly on the real table where it is, with their own assertions elsewhere.
 
 Stored outputs come from the real table, so only there can they be compared. Everywhere else the notebooks run
-on the committed stand-in, and the assertions in them are what is checked.
+on the committed stand-in, and the assertions in them are what is checked. The thorough run does both, one after the
+other in one kernel.
 """
 
 import os
 import shutil
 import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile, find_comment_markers, find_metadata_tags
 
 # Of a process that tests: what XLA compiled stays there until it ends.
-MOST_BYTES = 2**31
+MOST_BYTES = 2**32
 PROGRAMS = pytest.StashKey[str]()
 TABLE = pytest.StashKey[Path | None]()
 REAL_TABLES = ("../shared/data/Social_Network_Ads.csv", "data/Social_Network_Ads.csv")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make test-thorough` asks for."""
+    parser.addoption("--thorough", action="store_true", help="run notebooks on the stand-in too")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Export the table that kernels will use, and set nbval's mode to match; share compiled programs in this run."""
+    """Export the table that kernels will use; share compiled programs in this run."""
     if not os.environ.get("TF_XLA_FLAGS"):
         # Kernels inherit it: what one has compiled the others need not, and no user's cache is touched.
         config.stash[PROGRAMS] = tempfile.mkdtemp(prefix="batchlab-")
         os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={config.stash[PROGRAMS]}"
     os.environ["BATCHLAB_OFFLINE"] = "1"  # kernels inherit it, and ADS_CSV
     config.stash[TABLE] = real = real_table(config.rootpath)
-    os.environ["ADS_CSV"] = str(real or config.rootpath / "data" / "stand_in.csv")
-    if not (config.option.nbval or config.option.nbval_lax):
-        config.option.nbval = real is not None
-        config.option.nbval_lax = real is None
+    os.environ["ADS_CSV"] = str(real or stand_in(config))
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "Notebook | None":
+    """Collect notebooks, unless nbval itself was asked to."""
+    if file_path.suffix != ".ipynb" or parent.config.option.nbval or parent.config.option.nbval_lax:
+        return None
+    return Notebook.from_parent(parent, path=file_path)
+
+
+class Notebook(IPyNbFile):
+    """The code cells of a notebook, as tests that share a kernel."""
+
+    def collect(self) -> Iterator[IPyNbCell]:
+        """Yield the cells: compared with their stored outputs on the real table, otherwise only executed."""
+        self.nb = nbformat.read(self.path, as_version=4)
+        cells = [cell for cell in self.nb.cells if cell.cell_type == "code"]
+        strict = self.config.stash[TABLE] is not None
+        yield from self._tests(cells, "", check=strict)
+        reads_the_table = any("load_ads(" in cell.source for cell in cells)
+        if strict and self.config.option.thorough and reads_the_table:
+            # A new beginning in the same kernel: nothing is imported or compiled twice.
+            change = f'%reset -f\nimport os\nos.environ["ADS_CSV"] = {str(stand_in(self.config))!r}\n%reset -f'
+            yield from self._tests([nbformat.v4.new_code_cell(change), *cells], "stand-in, ", check=False)
+
+    def _tests(self, cells: list[nbformat.NotebookNode], prefix: str, *, check: bool) -> Iterator[IPyNbCell]:
+        for number, cell in enumerate(cells):
+            options = defaultdict(bool, find_metadata_tags(cell.metadata)) | dict(find_comment_markers(cell.source))
+            options.setdefault("check", check)
+            name = f"{prefix}Cell {number}"
+            yield IPyNbCell.from_parent(self, name=name, cell_num=number, cell=cell, options=options)
+
+
+def stand_in(config: pytest.Config) -> Path:
+    """The committed table that stands in for the real one."""
+    return config.rootpath / "data" / "stand_in.csv"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -80,6 +122,5 @@ def real_path(pytestconfig: pytest.Config) -> Path:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say which table is used, and how strictly."""
-    mode = "strictly" if config.option.nbval else "by their own assertions"
-    stand_in = Path(os.environ["ADS_CSV"]).name == "stand_in.csv"
-    return f"notebooks: checked {mode}, on the {'stand-in' if stand_in else 'real table'}"
+    real = config.stash[TABLE] is not None
+    return f"notebooks: {'compared with their outputs, on the real table' if real else 'executed, on the stand-in'}"

@@ -33,31 +33,36 @@ def seeds_from(first):
     )
 
 
-def test_fit_seeds_in_four_threads_gives_what_each_call_gives_alone():
-    starts = [0, 100, 200, 300]
+THREADS = pytest.mark.parametrize("threads", [2, pytest.param(4, marks=pytest.mark.thorough)])
+
+
+@THREADS
+def test_fit_seeds_in_threads_gives_what_each_call_gives_alone(threads):
+    starts = range(0, 100 * threads, 100)
     alone = [seeds_from(start) for start in starts]
-    with on_every_core(), ThreadPoolExecutor(4) as pool:
+    with on_every_core(), ThreadPoolExecutor(threads) as pool:
         together = list(pool.map(seeds_from, starts))
     for expected, frame in zip(alone, together, strict=True):
         pd.testing.assert_frame_equal(frame, expected, rtol=1e-5, atol=1e-5)
 
 
+@THREADS
 @pytest.mark.parametrize(
     "normalised", [False, pytest.param(True, marks=pytest.mark.thorough)], ids=["flat", "epoch by epoch"]
 )
-def test_fit_in_four_threads_gives_what_each_call_gives_alone(normalised):
+def test_fit_in_threads_gives_what_each_call_gives_alone(normalised, threads):
     def train(seed):
         one = models[seed]
         history = training.fit(one, X, Y, batch_size=8, epochs=30, seed=seed, validation_split=0.2)
         return history.history["val_loss"]
 
     results = []
-    for workers in (1, 4):
-        models = [model(normalised=normalised) for _ in range(4)]
+    for workers in (1, threads):
+        models = [model(normalised=normalised) for _ in range(threads)]
         for seed, one in enumerate(models):
             training.draw_weights(one, seed)
         with ThreadPoolExecutor(workers) as pool:
-            results.append(np.array(list(pool.map(train, range(4)))))
+            results.append(np.array(list(pool.map(train, range(threads)))))
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
 
 

@@ -109,6 +109,7 @@ print(json.dumps(made))
 """
 
 
+@pytest.mark.thorough
 def test_every_program_runs_where_it_is_put_and_gives_the_same():
     command = [sys.executable, "-c", SCRIPT]
     result = subprocess.run(command, cwd=SRC, capture_output=True, text=True, check=False)

@@ -262,6 +262,7 @@ def test_a_callback_can_stop_the_run():
     assert again.epoch == [0]  # the request to stop does not outlive its run
 
 
+@pytest.mark.thorough
 def test_model_checkpoint_writes_the_weights_of_each_epoch(tmp_path):
     def make(who):
         return [keras.callbacks.ModelCheckpoint(str(tmp_path / f"{who}-{{epoch}}.weights.h5"), save_weights_only=True)]
@@ -275,10 +276,11 @@ def test_model_checkpoint_writes_the_weights_of_each_epoch(tmp_path):
 
 def test_learning_rate_scheduler():
     ran = with_callbacks(lambda _: [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5**epoch)])
-    rates = ran.history.history["learning_rate"]
-    assert len(set(rates)) == 6
+    halved = np.cumsum(range(6))  # times, so far
+    assert ran.history.history["learning_rate"] == pytest.approx(0.001 * 0.5**halved)
 
 
+@pytest.mark.thorough
 def test_reduce_on_plateau():
     def make(_):
         return [keras.callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=1, min_delta=0.05)]
@@ -287,6 +289,7 @@ def test_reduce_on_plateau():
     assert ran.history.history["learning_rate"][-1] < 1e-3
 
 
+@pytest.mark.thorough
 def test_csv_logger(tmp_path):
     ran = with_callbacks(lambda who: [keras.callbacks.CSVLogger(str(tmp_path / f"{who}.csv"))], epochs=3)
     ours, plain = (pd.read_csv(tmp_path / f"{who}.csv") for who in ("ours", "plain"))
@@ -294,6 +297,7 @@ def test_csv_logger(tmp_path):
     assert ran.history.epoch == list(ours["epoch"])
 
 
+@pytest.mark.thorough
 def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     with_callbacks(lambda who: [keras.callbacks.TensorBoard(tmp_path / who)], epochs=2)
@@ -301,6 +305,7 @@ def test_tensorboard(tmp_path):
     assert ours == plain == ["train", "validation"]
 
 
+@pytest.mark.thorough
 def test_lambda_callback_of_the_epoch():
     seen = {"plain": [], "ours": []}
 

@@ -14,11 +14,16 @@ SKIPS = (
 def run(tmp_path, monkeypatch, capfd):
     def go(*options, named=True, **files):
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take most of the time
+        for name in ("PYTEST_ADDOPTS", "XLA_FLAGS"):  # `make profile` and `make test` set them
+            monkeypatch.delenv(name, raising=False)
         (tmp_path / "tests").mkdir(exist_ok=True)
         for name, content in files.items():
             (tmp_path / "tests" / f"test_{name}.py").write_text(content, encoding="utf-8")
-        monkeypatch.setattr(run_tests, "ALONE", ("tests/test_alone.py",))
+        monkeypatch.setattr(run_tests, "at_once", lambda: 8)  # so each file has a process of its own
         (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = thorough\n")
+        (tmp_path / "conftest.py").write_text(
+            "def pytest_addoption(parser):\n    parser.addoption('--thorough', action='store_true')\n"
+        )
         paths = [f"tests/test_{name}.py" for name in files] if named else []
         return run_tests.main([*paths, *options, "--root", str(tmp_path)]), capfd.readouterr().out
 
@@ -45,22 +50,53 @@ def test_files_without_a_test_or_that_cannot_be_read_fail(run, content):
     assert status == 1 and "Failed: tests/test_other.py" in out
 
 
-def test_each_test_is_run_by_default_or_thoroughly_and_never_by_both(run):
+def test_the_default_leaves_out_what_only_the_thorough_run_includes(run):
     marked = "import pytest\n\n\n@pytest.mark.thorough\ndef test_more():\n    pass\n\n\n" + PASSES
     wholly = "import pytest\n\npytestmark = pytest.mark.thorough\n\n\n" + PASSES
-    speaks = "CODE = '@pytest.mark.thorough'\n\n\ndef test_speaks_of_it():\n    pass\n"
-    files = {"alone": PASSES, "marked": marked, "wholly": wholly, "speaks": speaks}
-    for options, named, passed in (([], False, 5), (["--thorough"], False, 3), ([], True, 8)):
+    asks = "def test_option(pytestconfig):\n    assert pytestconfig.option.thorough\n"
+    files = {"alone": PASSES, "marked": marked, "wholly": wholly}
+    for options, named, passed in (([], False, 4), (["--thorough"], False, 7), ([], True, 7)):
         status, out = run(*options, named=named, **files)
         assert status == 0
         assert out.splitlines()[-1] == f"{passed} passed, 0 failed, 0 skipped"
+    assert run("--thorough", asks=asks)[0] == 0 and run(asks=asks)[0] == 1
 
 
-def test_every_file_is_run_once_and_those_that_compile_most_alone():
-    notebooks = [f"notebooks/{path.name}" for path in run_tests.ROOT.glob("notebooks/*.ipynb")]
-    paths = [f"tests/{path.name}" for path in run_tests.ROOT.glob("tests/test_*.py")] + notebooks
-    found = run_tests.groups(paths)
-    assert sorted(path for group in found for path in group) == sorted(paths)
-    assert [[path] for path in notebooks] == found[: len(notebooks)]
-    assert [[path] for path in run_tests.ALONE] == found[-len(run_tests.ALONE) :]  # so each of them is there
-    assert len(found) == len(notebooks) + run_tests.OTHERS_IN + len(run_tests.ALONE)
+def test_the_default_alone_has_xla_compile_without_optimising(run):
+    asks = "import os\n\n\ndef test_flags():\n    assert 'optimization_level=0' in os.environ.get('XLA_FLAGS', '')\n"
+    assert run(named=False, asks=asks)[0] == 0
+    assert run("--thorough", named=False, asks=asks)[0] == 1 and run(asks=asks)[0] == 1
+
+
+def test_a_run_without_any_test_fails(run):
+    wholly = "import pytest\n\npytestmark = pytest.mark.thorough\n\n\n" + PASSES
+    assert run(named=False, wholly=wholly)[0] == 1
+
+
+def test_every_file_is_run_once_in_processes_of_equal_length_that_fit_into_memory():
+    seconds, room = [90, 50, 40, 30, 20, 10], run_tests.PROCESS_MEBIBYTES
+    files = [f"tests/test_{letter}.py" for letter in "abcdef"]
+    notebooks = ["notebooks/long.ipynb", "notebooks/short.ipynb"]
+    for mebibytes, number in ((0, 2), (room / 4, 3), (room, 6)):  # as many as run at a time, or as memory asks for
+        known = {file: run_tests.Cost(s, mebibytes) for file, s in zip(files, seconds, strict=True)}
+        known |= {"notebooks/long.ipynb": run_tests.Cost(300, 0), "notebooks/short.ipynb": run_tests.Cost(5, 0)}
+        found = run_tests.groups([*files, *notebooks], known, 2)
+        assert sorted(path for group in found for path in group) == sorted([*files, *notebooks])
+        assert found[0] == ["notebooks/long.ipynb"] and found[-1] == ["notebooks/short.ipynb"]
+        assert len(found) == number + 2
+        together = [sum(known[path].seconds for path in group) for group in found]
+        assert together == sorted(together, reverse=True)
+        if mebibytes == 0:
+            assert together == [300, 120, 120, 5]
+
+
+def test_files_that_were_never_measured_are_shared_out_too():
+    files = [f"tests/test_{letter}.py" for letter in "abcdef"]
+    assert sorted(map(len, run_tests.groups(files, {}, 2))) == [3, 3]
+    known = {"tests/test_a.py": run_tests.Cost(10, 5)}
+    assert sorted(path for group in run_tests.groups(files, known, 2) for path in group) == files
+
+
+def test_the_files_that_were_measured_are_there():
+    for thorough in (False, True):
+        assert all((run_tests.ROOT / path).is_file() for path in run_tests.costs(run_tests.ROOT, thorough))
