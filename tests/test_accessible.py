@@ -91,6 +91,10 @@ def test_so_are_the_other_colours_of_a_notebook(path, deficiency):
         assert least > TOLD_APART, pair
 
 
+def test_colours_are_found_in_a_source():
+    assert coloured('ax.plot(x, color="#d62728"); ax.text(0, 0, "a", color="#555555")') == {"#D62728"}  # a grey is none
+
+
 def test_red_and_green_would_not_be_told_apart():
     red_green = ["#D62728", "#2CA02C"]  # matplotlib's
     assert distance(["#000000", "#FFFFFF"], "deuteranopia")[0] == pytest.approx(100, abs=0.1)

@@ -104,7 +104,8 @@ def test_the_wheel_holds_the_engines_and_nothing_of_the_clone(wheel):
     parts = {path.relative_to(ROOT / "src") for path in (ROOT / "src" / "batchlab").rglob("*.py")}
     assert parts == {path.relative_to(wheel) for path in wheel.rglob("*.py")}
     pages = {path for path in (ROOT / "src" / "batchlab").rglob("*") if path.suffix in {".js", ".css", ".html"}}
-    assert len(pages) >= 6 and all((wheel / path.relative_to(ROOT / "src")).exists() for path in pages)
+    assert {path.suffix for path in pages} == {".js", ".css", ".html"}
+    assert all((wheel / path.relative_to(ROOT / "src")).exists() for path in pages)
 
 
 @pytest.mark.thorough

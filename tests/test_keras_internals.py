@@ -61,6 +61,10 @@ FIT_ONLY = {"_compile_loss", "_initial_epoch"}
 UNITS = iter(range(5, 1000))
 
 
+def test_the_names_are_found_in_the_source():
+    assert {"_compile_metrics", *CALLBACKS, *SEEDS_ONLY, *FIT_ONLY} <= set(names_read())
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,7 @@ STAND_IN = ROOT / "data" / "stand_in.csv"
 
 FIGURE_KB, BESIDES_KB, EACH_KB = 75, 100, 320  # on average; every run adds as much to the history
 LINES = 25  # of a code cell: what a reader takes in at a glance
+CLOSE = 3  # code cells between output and the assertion that bounds it
 
 IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
 PLACES = r"/(?:home|root|tmp|Users|work|private|var/folders)/|[A-Za-z]:\\+(?:Users|Temp)\b"
@@ -54,11 +56,106 @@ def prose(notebook) -> str:
 
 
 def tree(cell) -> ast.Module:
-    return ast.parse(TransformerManager().transform_cell(cell.source))  # IPython's magics are not Python
+    return parsed(cell.source)
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(TransformerManager().transform_cell(source))  # IPython's magics are not Python
 
 
 def has_assert(cell) -> bool:
-    return any(isinstance(node, ast.Assert) for node in ast.walk(tree(cell)))
+    return bool(assertions(cell))
+
+
+def assertions(cell) -> list[ast.expr]:
+    """What the cell asserts."""
+    return [node.test for node in ast.walk(tree(cell)) if isinstance(node, ast.Assert)]
+
+
+def read_names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+
+
+def owners(target: ast.AST) -> set[str]:
+    """The names that an assignment to the target changes: `x` for `x`, `x[0]` and `x.size`."""
+    if isinstance(target, ast.Tuple | ast.List):
+        return set().union(*map(owners, target.elts))
+    while isinstance(target, ast.Attribute | ast.Subscript | ast.Starred | ast.Call):
+        target = target.func if isinstance(target, ast.Call) else target.value
+    return {target.id} if isinstance(target, ast.Name) else set()
+
+
+def changes(cell) -> Iterator[tuple[set[str], set[str], bool]]:
+    """In order, the names that get a value, the names that the value comes from, and whether a call is part of it."""
+    nodes = (node for node in ast.walk(tree(cell)) if hasattr(node, "lineno"))
+    for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
+        whole = node
+        match node:
+            case ast.Assign():
+                targets = set().union(*map(owners, node.targets))
+            case ast.AugAssign() | ast.AnnAssign() | ast.NamedExpr():
+                targets = owners(node.target)
+            case ast.For():
+                targets, whole = owners(node.target), node.iter
+            case ast.With(items=[ast.withitem(context_expr=whole, optional_vars=ast.AST() as target)]):
+                targets = owners(target)
+            case ast.FunctionDef():
+                targets = {node.name}
+            case ast.Expr(value=ast.Call(func=ast.Attribute())):  # `rows.append(x)` changes rows
+                targets = owners(node.value.func)
+            case _:
+                continue
+        kept = targets if isinstance(node, ast.AugAssign) else set()
+        yield targets, read_names(whole) | kept, any(isinstance(part, ast.Call) for part in ast.walk(whole))
+
+
+def changed_names(cell) -> set[str]:
+    return set().union(*(targets for targets, _, _ in changes(cell)))
+
+
+def shown_names(cell) -> set[str]:
+    """The names in what the cell displays or prints."""
+    return set().union(*(read_names(node) for node in ast.walk(tree(cell)) if isinstance(node, ast.Expr)))
+
+
+def computed_names(notebook) -> set[str]:
+    """The names whose values come from a call, at once or by way of other names; no modules."""
+    computed, modules = set(), {"helpers"}
+    for _, cell in code_cells(notebook):
+        for node in ast.walk(tree(cell)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        for targets, sources, is_called in changes(cell):
+            if is_called or sources & computed:
+                computed |= targets
+    return computed - modules
+
+
+def is_always_true(test: ast.expr) -> bool:
+    """Whether the form of a test alone makes it true, as far as people write such tests by mistake."""
+    match test:
+        case ast.Constant():
+            return bool(test.value)
+        case ast.Tuple() | ast.List() | ast.Set():  # `assert (x == 2, "a message")`
+            return bool(test.elts)
+        case ast.JoinedStr() | ast.Lambda():
+            return True
+        case ast.BoolOp(op=ast.Or()):
+            return any(map(is_always_true, test.values))
+        case ast.BoolOp(op=ast.And()):
+            return all(map(is_always_true, test.values))
+        case ast.Compare(ops=[ast.Eq() | ast.Is() | ast.LtE() | ast.GtE()], comparators=[other]):
+            is_length = re.fullmatch(r"len\(.*\) >= 0", ast.unparse(test))
+            return ast.dump(test.left) == ast.dump(other) or bool(is_length)
+    return False
+
+
+def can_fail(test: ast.expr, computed: set[str]) -> bool:
+    """Whether a test depends on something that the notebook computes."""
+    calls = [node.func for node in ast.walk(test) if isinstance(node, ast.Call)]
+    is_about_something = read_names(test) & computed or any("helpers" in owners(called) for called in calls)
+    return bool(is_about_something) and not is_always_true(test)
 
 
 def strings(value) -> Iterator[str]:
@@ -199,21 +296,53 @@ def imports_only_helpers_from_here(notebook):
 
 
 def ignored_output_is_asserted(notebook):
-    """Output that nbval does not compare is a picture, a duration, or behind an assertion close by."""
-    cells = code_cells(notebook)
+    """Output that nbval does not compare is a picture, a duration, or bounded by an assertion close by."""
+    named, computed = code_cells(notebook), computed_names(notebook)
+    cells = [cell for _, cell in named]
     breaches = []
-    for index, (name, cell) in enumerate(cells):
+    for index, (name, cell) in enumerate(named):
         ignored = "nbval-ignore-output" in tags(cell) or "NBVAL_IGNORE_OUTPUT" in cell.source
         only_images = all(IMAGES & output.get("data", {}).keys() for output in cell.outputs)
-        asserted = any(has_assert(near) for _, near in cells[index : index + 3])
-        if ignored and not (only_images or asserted or "timing" in tags(cell)):
-            breaches.append(f"{name}'s output is ignored, and no assert follows within two code cells")
+        bounded = any(
+            can_fail(test, computed) and read_names(test) & bound & computed
+            for near, bound in bounding(cells, index)
+            for test in assertions(near)
+        )
+        if ignored and not (only_images or bounded or "timing" in tags(cell)):
+            breaches.append(f"{name}'s output is ignored, and no assertion within {CLOSE} code cells is about it")
     return breaches
 
 
+def bounding(cells, index: int) -> list[tuple[nbformat.NotebookNode, set[str]]]:
+    """The cells close to one cell, each with the names about which an assertion there bounds what the one cell shows.
+
+    In the cells before, these are the names that it shows unchanged; in itself and after, all that it shows or computes
+    and what that was made from; in the cells after, what is made from what it shows or computes, too.
+    """
+    cell, shown, places = cells[index], shown_names(cells[index]), []
+    unchanged = shown - changed_names(cell)
+    for before in reversed(cells[max(0, index - CLOSE) : index]):
+        places.append((before, set(unchanged)))
+        unchanged -= changed_names(before)
+    known, parts = shown | changed_names(cell), cells[: index + 1]
+    made_from = set().union(*(sources for part in parts for targets, sources, _ in changes(part) if targets & shown))
+    places.append((cell, known | made_from))
+    for after in cells[index + 1 : index + 1 + CLOSE]:
+        for targets, sources, _ in changes(after):
+            known = known | targets if sources & known else known - targets
+        made_from -= changed_names(after)
+        places.append((after, known | made_from))
+    return places
+
+
 def asserts_something(notebook):
-    found = any(has_assert(cell) for _, cell in code_cells(notebook))
-    return [] if found else ["no cell has an assert"]
+    """Every assertion can fail, and there is one."""
+    computed = computed_names(notebook)
+    tests = [(name, test) for name, cell in code_cells(notebook) for test in assertions(cell)]
+    breaches = [
+        f"{name}: assert {ast.unparse(test)} cannot fail" for name, test in tests if not can_fail(test, computed)
+    ]
+    return breaches if tests else ["no cell has an assert"]
 
 
 def is_valid(notebook):
@@ -324,7 +453,7 @@ def good():
             new_markdown_cell("# Title\n\n## Goals\n\nSee https://example.org/home/page."),
             new_code_cell("import batchlab", metadata={"tags": ["set-up"]}),
             new_code_cell("%time 1 + 1", outputs=[figure(kb=74)]),
-            new_code_cell("x = 2\nx", outputs=[new_output("execute_result", data={"text/plain": "2"})]),
+            new_code_cell("x = sum([1, 1])\nx", outputs=[new_output("execute_result", data={"text/plain": "2"})]),
             new_code_cell("assert x == 2"),
             new_markdown_cell("## Recap"),
         ],
@@ -347,9 +476,14 @@ def put(position: int, field: str, value):
     return lambda notebook: notebook.cells[position].__setitem__(field, value)
 
 
-def tagged_as_ignored(notebook):
+def tagged_as_ignored(notebook, after: str = "x"):
     notebook.cells[3].metadata["tags"] = ["nbval-ignore-output"]
-    notebook.cells[4].source = "x"
+    notebook.cells[4].source = after
+
+
+def ignored_before(after: str):
+    """A change after which the output of one cell is ignored, and the next one reads so."""
+    return lambda notebook: tagged_as_ignored(notebook, after)
 
 
 def ignored_by_comment(notebook):
@@ -432,7 +566,21 @@ COUNTER_EXAMPLES = [
     (imports_only_helpers_from_here, put(3, "source", "import batchlab.training as training")),
     (ignored_output_is_asserted, tagged_as_ignored),
     (ignored_output_is_asserted, ignored_by_comment),
+    (ignored_output_is_asserted, ignored_before("assert True")),
+    (ignored_output_is_asserted, ignored_before("assert len([x]) >= 0")),
+    (ignored_output_is_asserted, ignored_before("y = sum([2])\nassert y == 2")),  # of something else
+    (ignored_output_is_asserted, ignored_before("x = sum([2])\nassert x == 2")),  # it is no longer what was shown
     (asserts_something, put(4, "source", "x == 2")),
+    (asserts_something, put(4, "source", "assert True")),
+    (asserts_something, put(4, "source", "assert 1 == 1")),
+    (asserts_something, put(4, "source", "assert not False, x")),
+    (asserts_something, put(4, "source", "assert (x == 3, 'a message')")),
+    (asserts_something, put(4, "source", "assert f'{x}'")),
+    (asserts_something, put(4, "source", "assert x == x")),
+    (asserts_something, put(4, "source", "assert x == 3 or True")),
+    (asserts_something, put(4, "source", "assert len([x]) >= 0 and x <= x")),
+    (asserts_something, put(4, "source", "limit = 2\nassert limit < 3")),  # of what it was set to
+    (asserts_something, put(3, "source", "assert x == 2\nassert True")),  # another one that can fail makes it no better
     (weighs_little, put(3, "outputs", [figure(kb=75.1)])),
     (weighs_little, put(3, "outputs", [stream("stdout", 100_000 * "x")])),
     (weighs_little, put(3, "outputs", 5 * [figure(kb=74)])),  # each within its limit, but a third more as text
@@ -452,6 +600,23 @@ def test_rule_refuses(rule, spoil, good):
     bad = deepcopy(good)
     spoil(bad)
     assert rule(bad)
+
+
+@pytest.mark.parametrize(
+    ("before", "ignored", "after"),
+    [
+        ("", "assert x == 2\nx", ""),
+        ("", "x", "assert x == 2"),
+        ("", "y = [x]\nprint(y)", "assert y[0] == 2"),
+        ("", "print(f'about {x}')", "z = [x]\nz.append(1)\nassert z[0] == 2"),  # what was made from it
+        ("assert x == 2", "print(x)", ""),
+        ("z = [x]", "assert x == 2\nz", ""),  # what it was made from
+    ],
+)
+def test_an_assertion_close_by_bounds_what_is_shown(before, ignored, after, good):
+    shown = new_code_cell(ignored, metadata={"tags": ["nbval-ignore-output"]}, outputs=[stream("stdout", "2")])
+    good.cells[4:5] = [new_code_cell(before), shown, new_code_cell(after)]
+    assert ignored_output_is_asserted(good) == []
 
 
 @pytest.mark.parametrize(

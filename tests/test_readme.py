@@ -28,10 +28,12 @@ def test_the_picture_is_the_one_in_the_start_notebook():
 
 
 def test_linked_files_exist():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert "notebooks/00_start_here.ipynb" in targets
+    for target in targets:
         assert "://" in target or (ROOT / target).is_file(), target
 
 
 def test_named_commands_exist():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(re.findall(r"`make (\w+)", README)) <= set(targets)
+    assert {"run", "test"} <= set(re.findall(r"`make (\w+)", README)) <= set(targets)

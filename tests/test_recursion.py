@@ -4,7 +4,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from batchlab.ideas import recursion
 from batchlab.ideas.recursion import call_tree, count_calls, counted, fibonacci, fibonacci_memoized
 
 FIRST = [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]
@@ -102,7 +101,3 @@ def test_every_call_has_the_two_below_it():
 def test_a_tree_too_large_to_draw_is_refused_with_its_size():
     with pytest.raises(ValueError, match=r"fib\(38\) makes 126,491,971 calls"):
         call_tree(38, memoized=True)
-
-
-def test_the_module_stands_alone():
-    assert not {"numpy", "tensorflow", "keras"} & set(vars(recursion))

@@ -117,6 +117,7 @@ first, blocks = int(sys.argv[2]), int(sys.argv[3])
 with Store(sys.argv[1]) as store:
     print("ready", flush=True)
     for block in range(blocks):
+        print(block, flush=True)
         runs = [(0.1, first + 16 * block + seed) for seed in range(16)]
         store.add({"a": 1}, runs, {"loss": np.tile(np.float32([s for _, s in runs]), (50, 1))})
 """
@@ -130,7 +131,7 @@ def writer(path, first, blocks):
 def test_several_processes_create_and_fill_one_store(path):
     processes = [writer(path, first, 20) for first in (0, 160, 1000, 1000)]  # the last two write the same runs
     for process in processes:
-        process.communicate(timeout=120)
+        process.communicate()
     assert [process.returncode for process in processes] == [0] * 4
     expected = [*range(480), *range(1000, 1320)]
     with Store(path) as store:
@@ -144,11 +145,12 @@ def test_a_killed_process_leaves_whole_blocks(path):
     found = []
     for _ in range(10):
         process = writer(path, 16 * 2000 * len(found), 2000)
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.15))
+        for _ in range(2 + rng.integers(40)):  # it says what it begins to write
+            process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.002))  # into the block, or between two
         process.send_signal(signal.SIGKILL)
         process.communicate()
         with Store(path) as store:
             found.append(len(store))
     assert all(count % 16 == 0 for count in found)
-    assert found[-1] > 0 and len(set(found)) > 3, "the kills came before anything was written"
+    assert len(set(found)) > 5, "the kills came before anything was written"

@@ -1,5 +1,6 @@
 """The study of a table of one's own: what it measures and reports, and that no text of the table acts anywhere."""
 
+import ast
 import json
 import math
 import re
@@ -265,8 +266,13 @@ def test_of_what_cells_print_the_lines_of_the_study_are_shown_whole(capsys):
     assert capsys.readouterr().out == "  12 s  batch size 4\n 120 s  gradient noise\n"
 
 
-def test_the_notebook_has_the_parameters_that_the_command_sets():
+def test_the_notebook_has_the_parameters_that_the_command_sets(hostile, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setitem(
+        main.__globals__, "execute", lambda parameters, copy: given.update(parameters) or "enough for this test"
+    )
+    assert main([str(hostile), BOLD, "--output", str(tmp_path)]) == 2
     notebook = json.loads((Path(main.__globals__["NOTEBOOK"])).read_text(encoding="utf-8"))
     (cell,) = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    names = [line.split(" = ")[0] for line in cell["source"]]
-    assert names == ["DATA", "TARGET", "MISSING", "DROP", "KIND", "AIM", "REPORT"]
+    names = [target.id for line in ast.parse("".join(cell["source"])).body for target in line.targets]
+    assert names == list(given)
