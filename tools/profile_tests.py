@@ -57,6 +57,7 @@ class Clock:
 
 
 _began = time.perf_counter()
+os.environ.pop("PYTEST_ADDOPTS", None)  # tests that run pytest themselves do so without this plugin
 _clock = Clock()
 _seconds: dict[str, float] = defaultdict(float)  # by test
 _mebibytes: dict[str, float] = defaultdict(float)  # by file

@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DURATIONS = Path("tests", "durations.json")  # from the root
 PROCESS_MEBIBYTES = 4096  # what a process may take; conftest.py fails beyond
 START_MEBIBYTES = 900  # of these when nothing has been compiled yet
-SPARE_MEBIBYTES = 800  # of these for what is held only for a while
+SPARE_MEBIBYTES = 1300  # of these for what is held only for a while
 
 
 @dataclass(frozen=True)

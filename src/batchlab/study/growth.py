@@ -96,7 +96,7 @@ def after_one_pass(
     x, y = table.draw(whole_number(rows, "rows", 1), seed=0)
     held_out, _ = table.draw(_HELD_OUT, _HELD_OUT_SEED)
     chances = table.chances(held_out)
-    with watched_memory(every=0.02) as memory:
+    with watched_memory() as memory:
         frame = fit_seeds(
             build_model,
             x,
