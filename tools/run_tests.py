@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         flags, xla_flags = ["-m", "not thorough"], {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
     counts, failed, start = Counter(), [], time.perf_counter()
-    known = costs(options.root, options.thorough)
+    known = costs(options.root, thorough="not thorough" not in flags)
     with tempfile.TemporaryDirectory(prefix="batchlab-", ignore_cleanup_errors=True) as folder:
         of_notebooks = _environment(Path(folder, "notebooks"))
         of_files = _environment(Path(folder, "files")) | xla_flags
@@ -111,8 +111,8 @@ def costs(root: Path, thorough: bool) -> dict[str, Cost]:
     """What each file took when it was last measured; nothing where that was never done."""
     if not (root / DURATIONS).is_file():
         return {}
-    measured = json.loads((root / DURATIONS).read_text(encoding="utf-8"))["thorough" if thorough else "quick"]
-    return {path: Cost(*cost) for path, cost in measured.items()}
+    measured = json.loads((root / DURATIONS).read_text(encoding="utf-8"))
+    return {path: Cost(*cost) for path, cost in measured.get("thorough" if thorough else "quick", {}).items()}
 
 
 def groups(paths: Sequence[str], known: Mapping[str, Cost], number: int) -> list[list[str]]:
