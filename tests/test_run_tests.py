@@ -74,10 +74,11 @@ def test_a_run_without_any_test_fails(run):
 
 
 def test_every_file_is_run_once_in_processes_of_equal_length_that_fit_into_memory():
-    seconds, room = [90, 50, 40, 30, 20, 10], run_tests.PROCESS_MEBIBYTES
+    seconds = [90, 50, 40, 30, 20, 10]
+    room = run_tests.PROCESS_MEBIBYTES - run_tests.START_MEBIBYTES - run_tests.SPARE_MEBIBYTES
     files = [f"tests/test_{letter}.py" for letter in "abcdef"]
     notebooks = ["notebooks/long.ipynb", "notebooks/short.ipynb"]
-    for mebibytes, number in ((0, 2), (room / 4, 3), (room, 6)):  # as many as run at a time, or as memory asks for
+    for mebibytes, number in ((0, 2), (room / 2.5, 3), (room, 6)):  # as many as run at a time, or as memory asks for
         known = {file: run_tests.Cost(s, mebibytes) for file, s in zip(files, seconds, strict=True)}
         known |= {"notebooks/long.ipynb": run_tests.Cost(300, 0), "notebooks/short.ipynb": run_tests.Cost(5, 0)}
         found = run_tests.groups([*files, *notebooks], known, 2)

@@ -104,9 +104,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_fit_seeds_equality.py",
     ),
     f"{PROGRAMS}/seeds.py": (
+        "tests/test_fit_seeds_models.py",
         "tests/test_fit_seeds_equality.py",
         "tests/test_fit_seeds.py",
-        "tests/test_fit_seeds_models.py",
     ),
     "src/batchlab/statistics.py": ("tests/test_statistics.py",),
     "src/batchlab/claims.py": ("tests/test_claims.py", "tests/test_ledger.py", "tests/test_helpers.py"),
