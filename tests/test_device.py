@@ -53,6 +53,7 @@ def test_runs_side_by_side_are_weighed_against_all_cores(monkeypatch):
     assert [device.device_for(documented, 32, runs) for runs in (16, 64, 128)] == ["CPU:0", "CPU:0", None]
     monkeypatch.setattr(device, "process_cores", lambda: 16)
     assert device.device_for(documented, 32, 128) == "CPU:0"
+    assert device.device_for(chain(784, 100), 3) is None  # one run has one core, however many there are
 
 
 SCRIPT = """

@@ -37,6 +37,8 @@ import helpers
 from batchlab import training
 from batchlab.training import weights
 from batchlab.training.fit_seeds import divergence_expected
+from batchlab.training.programs.seeds import SeedsProgram
+from batchlab.training.rows import Rows
 
 # --- runs do not depend on each other ----------------------------------------------------------------
 
@@ -58,6 +60,15 @@ def test_a_small_memory_budget_changes_nothing():
         parts, part_weights = runs(seeds=7, keep_weights=True, memory_budget=1)
     pd.testing.assert_frame_equal(parts, whole, rtol=0, atol=TOLERANCE)
     assert differences(part_weights, whole_weights) < TOLERANCE
+
+
+def test_the_memory_of_a_run_grows_with_what_each_row_gives():
+    def growth(outputs):
+        model = stack(layers.Dense(4), outputs=outputs)
+        few, many = (Rows(np.zeros((rows, 2)), np.zeros(rows), None) for rows in (1000, 2000))
+        return SeedsProgram.bytes_per_run(model, many, None, 1) - SeedsProgram.bytes_per_run(model, few, None, 1)
+
+    assert growth(9) - growth(1) >= 1000 * 8 * 4  # eight more numbers a row, of four bytes each
 
 
 def test_a_program_for_another_core_is_compiled_for_long_work_alone(monkeypatch):
