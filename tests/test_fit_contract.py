@@ -31,6 +31,7 @@ from twins import (
 )
 
 from batchlab import training
+from batchlab.training.recognise import why_not_compiled
 
 # --- what cannot be compiled is handed over ----------------------------------------------------------
 
@@ -77,6 +78,17 @@ def test_a_callback_with_batch_hooks_is_handed_over(hook):
     (warning,) = seen.warnings
     assert "PerBatch" in warning
     assert_same_state(ours, plain)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wants_batches"),
+    [({}, False), ({"update_freq": 3}, True), ({"update_freq": "batch"}, True), ({"profile_batch": 2}, True)],
+    ids=["nothing", "every third batch", "every batch", "a profile of the second batch"],
+)
+def test_a_board_that_wants_batches_is_handed_over(tmp_path, asked, wants_batches):
+    board = keras.callbacks.TensorBoard(tmp_path, **asked)
+    why_not = why_not_compiled(fresh(documented), X, Y, callbacks=[board])
+    assert why_not == ("TensorBoard wants to be called at every batch" if wants_batches else None)
 
 
 @pytest.mark.thorough
