@@ -12,6 +12,7 @@ from batchlab import training
 from batchlab.training import keras_internals
 from batchlab.training.programs import cache
 from batchlab.training.rows import Rows
+from batchlab.training.subject import Subject
 
 GENERATOR = np.random.default_rng(8)
 X = GENERATOR.normal(size=(80, 2)).astype(np.float32)
@@ -69,7 +70,7 @@ def test_fit_in_threads_gives_what_each_call_gives_alone(normalised, threads):
 class Program:
     """Stands for a compiled program."""
 
-    def __init__(self, model, batch_size, train, valid, **extra):
+    def __init__(self, subject, batch_size, train, valid, **extra):
         self.made_for = (batch_size, len(train), extra)
 
 
@@ -78,7 +79,7 @@ def empty(monkeypatch):
     monkeypatch.setattr(cache, "_idle", type(cache._idle)())
     built = model()
     keras_internals.build(built, (X, Y, None))
-    return built
+    return Subject.of(built, (X, Y, None))
 
 
 def lease(built, batch_size=8, **extra):

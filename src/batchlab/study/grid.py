@@ -24,8 +24,9 @@ from batchlab.checks import positive_number, whole_number
 from batchlab.results import ordered_figures
 from batchlab.study.store import Run as RateAndSeed
 from batchlab.training import keras_internals as internals
-from batchlab.training.programs.cache import configuration
+from batchlab.training.configuration import configuration
 from batchlab.training.run import Run
+from batchlab.training.subject import Subject
 
 Grid: TypeAlias = Mapping[str, Any]
 """For each name one value, or several: a list, a range, or a mapping from labels to values."""
@@ -121,11 +122,12 @@ def settings(
         if told not in models:
             model = build()
             internals.build(model, train.part(0, 1).data)
-            text = configuration(model, with_values=True)
+            text = configuration(Subject.of(model, train.part(0, 1).data))
             if text is None:
                 raise ValueError(
                     "sweep: the model has code of its own (a layer, a loss, a metric or an initializer that is not "
-                    "Keras's), so runs of an older version of it could not be told from new ones. Use fit_seeds."
+                    "Keras's), or something set after building that its configuration forgets, so runs of an older "
+                    "version of it could not be told from new ones. Use fit_seeds."
                 )
             if rates != [None]:
                 text = _without_rate(text)

@@ -9,7 +9,6 @@ from functools import partial
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from batchlab.checks import whole_number
 from batchlab.training import keras_internals as internals
@@ -20,15 +19,17 @@ from batchlab.training.programs.loop import CannotCompileError
 from batchlab.training.recognise import why_not_compiled, why_not_flat
 from batchlab.training.rows import Rows, Tree, row_orders
 from batchlab.training.run import Run
+from batchlab.training.self_check import DiffersError, check
+from batchlab.training.subject import Subject
 
-NotCompiled = (CannotCompileError, internals.MissingInternalError)
+NotCompiled = (CannotCompileError, DiffersError, internals.MissingInternalError)
 """Why a run is left to Keras after all; raised before anything has been trained, and never later."""
 
 
 def fit(
     model: keras.Model,
     x: Tree,
-    y: Tree,
+    y: Tree = None,
     *,
     batch_size: int,
     epochs: int,
@@ -37,26 +38,39 @@ def fit(
     shuffle: bool = True,
     sample_weight: Tree | None = None,
     class_weight: Mapping[int, float] | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None = None,
     initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Sequence[int] = 1,
     seed: int | None = None,
-    verbose: int = 0,
+    verbose: int | str = 0,
 ) -> keras.callbacks.History:
     """Train a compiled model as `model.fit` does, with the loop over batches inside XLA.
 
-    Three things differ from Keras on purpose. Every epoch has an order of its own, whereas `model.fit` after
-    `keras.utils.set_random_seed` repeats one order in all epochs. Per-output validation losses of models with
-    several outputs are means over rows, whereas Keras averages over batches where the last one is smaller. And
-    Dropout draws other masks than uncompiled Keras does.
+    These things differ from Keras on purpose, and no others:
+
+    - Every epoch has an order of its own, whereas `model.fit` after `keras.utils.set_random_seed` repeats one order in
+      all epochs.
+    - The losses of single outputs, of a model with several, are means over rows, in training and in validation, whereas
+      Keras averages over batches where the last one is smaller.
+    - Dropout draws other masks than uncompiled Keras does.
+    - A missing or infinite number in the data is refused.
+    - Where TensorFlow's own kernels guard against 0 / 0, as in the derivative of a root at 0, XLA's give NaN, in Keras's
+      compiled steps as in these. A loss that became NaN is spoken of.
 
     The model and its optimizer hold the trained state afterwards, so `evaluate`, `predict`, `save` and a
     further `fit` go on from there. What cannot be compiled (a `tf.data` input, a callback that wants every
-    batch, an operation without XLA kernel) is handed to `model.fit`, with one warning that says why.
+    batch, an operation without XLA kernel) is handed to `model.fit`, with one warning that says why. So is a model
+    whose compiled step does not give what Keras's step gives on a first batch: loss, metrics, gradients and update
+    are compared before a model is first trained.
 
     Args:
         model: A compiled Keras model.
         x: Features: an array (rows, …), or a list or dict of arrays for a model with several inputs.
-        y: Targets: an array (rows, …), or a list or dict of arrays for a model with several outputs.
+        y: Targets: an array (rows, …), or a list or dict of arrays for a model with several outputs. What carries its
+            own targets, such as a `tf.data.Dataset`, goes to `model.fit`.
         batch_size: Rows for one update. The last batch of an epoch holds the remainder.
         epochs: The epoch to stop after; with `initial_epoch` it counts from the very first run, as in Keras.
         validation_split: Share of the rows, at least 0 and below 1, taken unshuffled from the end.
@@ -66,9 +80,13 @@ def fit(
         class_weight: One weight a class, for targets of whole numbers or one-hot rows.
         callbacks: Keras callbacks that act at most once an epoch, called in this order.
         initial_epoch: The epoch to begin with, for a run that goes on.
+        steps_per_epoch: As in Keras, which such a run is handed to.
+        validation_steps: Likewise.
+        validation_batch_size: Likewise.
+        validation_freq: Likewise, unless it is 1.
         seed: Decides the shuffles, as it does in `fit_seeds`. Without it they follow from
             `keras.utils.set_random_seed`.
-        verbose: 0 is quiet, 1 a progress bar over the epochs, 2 a line an epoch.
+        verbose: 0 is quiet, 1 or "auto" a progress bar over the epochs, 2 a line an epoch.
 
     Returns:
         The history: one value an epoch of the loss and of each metric, and of their `val_` twins. As in
@@ -81,17 +99,28 @@ def fit(
     """
     run = Run(batch_size, epochs, validation_split, validation_data, shuffle, sample_weight, class_weight)
     require_compiled(model, x, y)
-    callbacks = list(callbacks or [])
+    of_keras = {
+        "steps_per_epoch": steps_per_epoch,
+        "validation_steps": validation_steps,
+        "validation_batch_size": validation_batch_size,
+        "validation_freq": None if validation_freq == 1 else validation_freq,
+    }
+    of_keras = {name: value for name, value in of_keras.items() if value is not None}
+    verbose = 1 if verbose == "auto" else verbose
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
     with ExitStack() as held:
         try:
-            reason = why_not_compiled(model, x, y, sample_weight, validation_data, callbacks=callbacks)
+            reason = why_not_compiled(model, x, y, sample_weight, validation_data, callbacks=callbacks, others=of_keras)
             if reason is None:
+                callbacks = list(callbacks or [])
                 run = run.checked(least_epochs=0)
                 initial_epoch = whole_number(initial_epoch, "initial_epoch", 0)
                 seed = None if seed is None else whole_number(seed, "seed", 0)
                 train, valid = run.rows(x, y)
-                internals.build(model, train.part(0, min(run.batch_size, len(train))).data)
-                go = compiled(held, model, run, train, valid, watched=bool(callbacks or verbose))
+                subject, reason = built(model, train.part(0, min(run.batch_size, len(train))).data)
+            if reason is None:
+                go = compiled(held, subject, run, train, valid, watched=bool(callbacks or verbose))
         except NotCompiled as refusal:
             reason = str(refusal)
         # From here on there are effects, so an error is the user's to see.
@@ -106,7 +135,8 @@ def fit(
                 )
             return history
     warnings.warn(f"Training with keras.Model.fit, step by step: {reason}.", stacklevel=2)
-    return by_keras(model, x, y, run, seed=seed, initial_epoch=initial_epoch, callbacks=callbacks, verbose=verbose)
+    arguments = {"initial_epoch": initial_epoch, "callbacks": callbacks, "verbose": verbose, **of_keras}
+    return by_keras(model, x, y, run, seed=seed, **arguments)
 
 
 def require_compiled(model: keras.Model, x: Tree, y: Tree) -> None:
@@ -119,14 +149,31 @@ def require_compiled(model: keras.Model, x: Tree, y: Tree) -> None:
         model.fit(x, y)  # refuses, in the words of this Keras
 
 
+def built(model: keras.Model, batch: tuple) -> tuple[Subject, str | None]:
+    """Build a compiled model on a batch, and describe it.
+
+    Returns:
+        The model as a subject, and, if it cannot be trained as it is, why not.
+
+    Raises:
+        MissingInternalError: Keras lacks a private name.
+    """
+    internals.build(model, batch)
+    if {*map(id, internals.trained_by(model.optimizer))} != {*map(id, model.trainable_variables)}:
+        reason = "which weights are trained has changed since compile(): call compile() again"
+    else:
+        reason = None
+    return Subject.of(model, batch), reason
+
+
 def compiled(
-    held: ExitStack, model: keras.Model, run: Run, train: Rows, valid: Rows | None, *, watched: bool
+    held: ExitStack, subject: Subject, run: Run, train: Rows, valid: Rows | None, *, watched: bool
 ) -> Callable[..., keras.callbacks.History]:
     """Lease and compile the program that serves a built model; nothing is trained yet.
 
     Args:
         held: Takes the lease.
-        model: The model.
+        subject: The model.
         run: How it is trained.
         train: The training rows.
         valid: The validation rows.
@@ -137,35 +184,29 @@ def compiled(
 
     Raises:
         CannotCompileError: XLA cannot compile the model.
+        DiffersError: The compiled step is not Keras's.
         MissingInternalError: Keras lacks a private name.
     """
-    internals.resumed_epoch(model)  # read again while the run goes on: if it is missing, say so now
-    flat = not watched and isinstance(train.x, np.ndarray) and why_not_flat(model) is None
-    program = held.enter_context(lease(FlatProgram if flat else EpochProgram, model, run.batch_size, train, valid))
+    internals.resumed_epoch(subject.model)  # read again while the run goes on: if it is missing, say so now
+    flat = not watched and isinstance(train.x, np.ndarray) and why_not_flat(subject) is None
+    program = held.enter_context(lease(FlatProgram if flat else EpochProgram, subject, run.batch_size, train, valid))
+    check(program, subject)
     program.compile()
-    return partial(_all_epochs if flat else _epoch_by_epoch, program, model, run, train, valid)
+    return partial(_all_epochs if flat else _epoch_by_epoch, program, subject, run, train, valid)
 
 
 def by_keras(
-    model: keras.Model,
-    x: Tree,
-    y: Tree,
-    run: Run,
-    *,
-    seed: int | None,
-    initial_epoch: int = 0,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: int = 0,
+    model: keras.Model, x: Tree, y: Tree, run: Run, *, seed: int | None, verbose: int | str = 0, **others: object
 ) -> keras.callbacks.History:
-    """Train with `model.fit`."""
+    """Train with `model.fit`, which takes the other arguments as they are."""
     if seed is not None:
-        keras.utils.set_random_seed(seed)
-    return model.fit(x, y, **run.arguments(), callbacks=list(callbacks), initial_epoch=initial_epoch, verbose=verbose)
+        keras.utils.set_random_seed(seed if seed < 2**32 else int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    return model.fit(x, y, **run.arguments(), verbose=verbose, **others)
 
 
 def _all_epochs(
     program: FlatProgram,
-    model: keras.Model,
+    subject: Subject,
     run: Run,
     train: Rows,
     valid: Rows | None,
@@ -179,19 +220,20 @@ def _all_epochs(
     span = range(initial_epoch, max(initial_epoch, run.epochs))
     history = keras.callbacks.History()
     history.set_params({"verbose": 0, "epochs": run.epochs, "steps": train.steps(run.batch_size)})
-    history.set_model(model)
-    model.history = history
+    history.set_model(subject.model)
+    subject.model.history = history
     history.on_train_begin()
-    figures = program(model, train, valid, row_orders(seed, len(train), span, run.shuffle), advance)
-    names = sorted(figures, key=lambda name: (name.startswith("val_"), name))  # as Keras orders them
+    figures = program(subject, train, valid, row_orders(seed, len(train), span, run.shuffle), advance)
+    names = sorted(figures)  # as Keras orders them
     for epoch, values in zip(span, zip(*(figures[name] for name in names), strict=True), strict=True):
-        history.on_epoch_end(epoch, dict(zip(names, map(float, values), strict=True)))
+        logs = dict(zip(names, values, strict=True))
+        history.on_epoch_end(epoch, {name: value if np.ndim(value) else float(value) for name, value in logs.items()})
     return history
 
 
 def _epoch_by_epoch(
     program: EpochProgram,
-    model: keras.Model,
+    subject: Subject,
     run: Run,
     train: Rows,
     valid: Rows | None,
@@ -203,6 +245,7 @@ def _epoch_by_epoch(
     advance: Callable[[int], object] = lambda done: None,
 ) -> keras.callbacks.History:
     """Run epoch by epoch on the live model, so that callbacks find it as Keras would leave it."""
+    model = subject.model
     if verbose == 1:
         callbacks = [*callbacks, _EpochBar(range(initial_epoch, run.epochs))]
     hooks = keras.callbacks.CallbackList(
@@ -219,27 +262,29 @@ def _epoch_by_epoch(
     span = range(internals.resumed_epoch(model) or initial_epoch, run.epochs)
     logs = None
     for epoch, order in zip(span, row_orders(seed, len(train), span, run.shuffle), strict=True):
+        model.reset_metrics()
         hooks.on_epoch_begin(epoch)
-        program.load(model)  # anew for each epoch: a callback may have changed the model
-        logs = _numbers(program.train(train, order))
-        program.store(model)
+        program.load(subject)  # anew for each epoch: a callback may have changed the model
+        program.train(train, order, 1 if model.stop_training else None)  # Keras looks after each batch
+        program.store(subject)
+        logs = dict(model.get_metrics_result())
         if valid is not None:
             hooks.on_test_begin()
-            figures = _numbers(program.test(valid))
+            model.reset_metrics()
+            program.load(subject)
+            program.test(valid)
+            program.store(subject)
+            figures = model.get_metrics_result()
             hooks.on_test_end(figures)
             logs |= {f"val_{name}": value for name, value in figures.items()}
         hooks.on_epoch_end(epoch, logs)
         advance(1)
         if model.stop_training:
             break
-    if run.epochs > initial_epoch:
+    if run.epochs > 0:
         model.optimizer.finalize_variable_values(model.trainable_weights)
     hooks.on_train_end(logs)
     return model.history
-
-
-def _numbers(figures: dict[str, tf.Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in sorted(figures.items())}
 
 
 class _EpochBar(keras.callbacks.Callback):

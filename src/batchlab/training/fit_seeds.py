@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -18,13 +19,15 @@ from batchlab.checks import positive_number, whole_number
 from batchlab.cores import check_wanted, cores, process_cores
 from batchlab.results import long_frame
 from batchlab.training import keras_internals as internals
-from batchlab.training.fit import NotCompiled, by_keras, compiled, require_compiled
+from batchlab.training.fit import NotCompiled, built, by_keras, compiled, require_compiled
 from batchlab.training.programs.cache import lease
 from batchlab.training.programs.device import operations
 from batchlab.training.programs.seeds import SeedsProgram, whole_registers
 from batchlab.training.recognise import why_not_compiled, why_not_side_by_side
 from batchlab.training.rows import Rows, are_arrays, row_orders
 from batchlab.training.run import Run
+from batchlab.training.self_check import check
+from batchlab.training.subject import Subject
 from batchlab.training.weights import checked_weights, drawer
 
 _divergence_expected = ContextVar("divergence_expected", default=False)  # each thread has its own, unlike filters
@@ -101,7 +104,7 @@ def fit_seeds(
             f"`build_model` is a {type(build_model).__name__}; give a function without arguments that returns a "
             "compiled model, such as helpers.build_model itself."
         )
-    model = build_model()
+    model = _called(build_model)
     require_compiled(model, x, y)
     if not are_arrays(x, y, run.sample_weight):
         raise ValueError("fit_seeds takes NumPy arrays of numbers.")
@@ -111,8 +114,9 @@ def fit_seeds(
     cells = [_Cell(rate, seed, seed if shuffle_seed is None else shuffle_seed) for rate in rates for seed in seeds]
     batch = train.part(0, min(run.batch_size, len(train)))
     try:
-        internals.build(model, batch.data)
-        reason = "" if len(cells) == 1 else why_not_side_by_side(model)
+        subject, reason = built(model, batch.data)
+        if reason is None:
+            reason = "" if len(cells) == 1 else why_not_side_by_side(subject)
     except NotCompiled as refusal:
         reason = str(refusal)
         model(batch.x)  # creates the weights at least
@@ -129,7 +133,7 @@ def fit_seeds(
 
     if reason is None:
         try:
-            figures, final = _side_by_side(plan, cells, model, memory_budget)
+            figures, final = _side_by_side(plan, cells, subject, memory_budget)
         except NotCompiled as refusal:
             reason = str(refusal)
     if reason:
@@ -137,7 +141,7 @@ def fit_seeds(
             f"fit_seeds trains these {len(cells)} runs one after the other, not side by side: {reason}.", stacklevel=2
         )
     if reason is not None:
-        figures, final = _one_by_one(plan, cells, build_model)
+        figures, final = _one_by_one(plan, cells, build_model, model)
 
     failed = np.isnan(figures["loss"])
     if failed.any() and not _divergence_expected.get():
@@ -154,6 +158,13 @@ def fit_seeds(
         learning_rates=None if learning_rates is None else [cell.rate for cell in cells],
     )
     return (frame, final) if keep_weights else frame
+
+
+def _called(build_model: Callable[[], keras.Model]) -> keras.Model:
+    model = build_model()
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`build_model` returned a {type(model).__name__}; it must return a compiled keras.Model.")
+    return model
 
 
 @contextmanager
@@ -221,7 +232,7 @@ def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _checked_rates(rates: Sequence[float] | None, optimizer: keras.optimizers.Optimizer) -> list[float | None]:
-    scheduled = not isinstance(optimizer.get_config()["learning_rate"], float)
+    scheduled = not internals.has_plain_rate(optimizer)
     if rates is None:
         return [None if scheduled else float(optimizer.learning_rate.numpy())]
     if scheduled:
@@ -240,19 +251,28 @@ def _checked_rates(rates: Sequence[float] | None, optimizer: keras.optimizers.Op
 
 
 def _one_by_one(
-    plan: _Plan, cells: list[_Cell], build_model: Callable[[], keras.Model]
+    plan: _Plan, cells: list[_Cell], build_model: Callable[[], keras.Model], first: keras.Model
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     histories, weights, told = [], [], set()
+    met: weakref.WeakSet[keras.Layer] = weakref.WeakSet()
     for cell in cells:
         check_wanted()
-        model = build_model()
+        model = _called(build_model) if len(met) else first
+        layers = internals.layers_of(model)
+        if any(layer in met for layer in layers):
+            raise ValueError(
+                "`build_model` returns a model, or a layer, that it has returned before, so a run would depend on "
+                "those before it. Build a new one inside the function, every time."
+            )
+        met.update(layers)
         batch = plan.train.part(0, min(plan.run.batch_size, len(plan.train)))
         with ExitStack() as held:
             try:
-                internals.build(model, batch.data)
                 reason = why_not_compiled(model, *plan.train.data, callbacks=[])
                 if reason is None:
-                    go = compiled(held, model, plan.run, plan.train, plan.valid, watched=False)
+                    subject, reason = built(model, batch.data)
+                if reason is None:
+                    go = compiled(held, subject, plan.run, plan.train, plan.valid, watched=False)
             except NotCompiled as refusal:
                 reason = str(refusal)
             if not model.built:
@@ -269,19 +289,41 @@ def _one_by_one(
                     warnings.warn(f"Training with keras.Model.fit, step by step: {reason}.", stacklevel=3)
                 history = by_keras(model, plan.train.x, plan.train.y, plan.run, seed=cell.shuffle_seed)
                 plan.advance(plan.run.epochs)
-        histories.append(history.history)
+        histories.append(_by_first_names(history.history, model, first))
         weights.append(model.get_weights())
     figures = {name: np.array([h[name] for h in histories], np.float32).T for name in histories[0]}
     return figures, [np.stack(values) for values in zip(*weights, strict=True)]
+
+
+def _by_first_names(history: dict[str, list], model: keras.Model, first: keras.Model) -> dict[str, np.ndarray]:
+    """Return figures under the names that they have in the first model, whose outputs Keras has numbered differently.
+
+    Raises:
+        ValueError: A figure is not one number an epoch.
+    """
+    names = {}
+    for ours, theirs in zip(getattr(model, "output_names", ()), getattr(first, "output_names", ()), strict=True):
+        for name in history:
+            prefix = "val_" * name.startswith("val_") + f"{ours}_"
+            if name.startswith(prefix):
+                names[name] = name.replace(f"{ours}_", f"{theirs}_", 1)
+    for name, values in history.items():
+        if np.ndim(values) != 1:
+            raise ValueError(
+                f"The metric {name} is an array in each epoch, and a column of the frame holds one number. Give the "
+                "metric an average, or use fit."
+            )
+    return {names.get(name, name): values for name, values in history.items()}
 
 
 # --- side by side ------------------------------------------------------------------------------------
 
 
 def _side_by_side(
-    plan: _Plan, cells: list[_Cell], model: keras.Model, memory_budget: int
+    plan: _Plan, cells: list[_Cell], subject: Subject, memory_budget: int
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """Train the runs in chunks, a thread for each core that they are worth: XLA's loop over batches keeps to one."""
+    model = subject.model
     work = operations(model, len(plan.train) * plan.run.epochs * len(cells))
     workers = min(cores(), max(1, int(work / _WORTH_A_CORE)))
     a_run = SeedsProgram.bytes_per_run(model, plan.train, plan.valid, plan.run.batch_size)
@@ -296,6 +338,9 @@ def _side_by_side(
     chunks = [cells[start : start + size] for start in range(0, len(cells), size)]
     lock = threading.Lock()
     stopped = threading.Event()
+    made_for = (SeedsProgram, subject, plan.run.batch_size, plan.train, plan.valid)
+    with lease(*made_for, runs=whole_registers(size)) as program:
+        check(program, subject)
 
     def advance(done: int) -> None:
         with lock:
@@ -309,9 +354,7 @@ def _side_by_side(
 
     def train_chunk(chunk: list[_Cell]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)
-        with lease(
-            SeedsProgram, model, plan.run.batch_size, plan.train, plan.valid, runs=whole_registers(size)
-        ) as program:
+        with lease(*made_for, runs=whole_registers(size)) as program:
             program.compile()
             figures = program(
                 [np.moveaxis(values, 0, -1) for values in plan.draw([cell.seed for cell in chunk])],

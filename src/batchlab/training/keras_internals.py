@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras.src.trainers import compile_utils
+from keras.src.trainers.data_adapters import array_slicing
 
 
 class MissingInternalError(Exception):
@@ -33,9 +35,51 @@ def build(model: keras.Model, data: tuple) -> None:
     _read(model, "_symbolic_build")(data_batch=data)
 
 
+def prepared(arrays: Any) -> Any:  # noqa: ANN401
+    """Return a tree of arrays as `fit` hands them to its steps: a Series is a column, floats take the type in use.
+
+    Public would be `keras.utils.PyDataset`s and the like, which prepare batches alone.
+    """
+    return _read(array_slicing, "convert_to_sliceable")(arrays, target_backend="tensorflow")
+
+
+def trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Return the variables that a built optimizer was built on."""
+    return _read(optimizer, "_trainable_variables")
+
+
 def compiled_loss(model: keras.Model) -> Callable:
     """Return the loss as compiled, of (y, predicted, weight). `compute_loss` is public, but adds `model.losses`."""
     return _read(model, "_compile_loss")
+
+
+def only_loss(model: keras.Model) -> keras.losses.Loss | None:
+    """Return the one loss object of a built model; None for several or a weighted one. `loss` may be but its name."""
+    losses = _read(compiled_loss(model), "_flat_losses") if compiled_loss(model) else []
+    if len(losses) != 1 or losses[0].loss_weights is not None:
+        return None
+    return losses[0].loss
+
+
+def loss_function(loss: keras.losses.Loss) -> tuple[Callable | None, dict]:
+    """Return the function of (y, predicted) that gives the loss of each row, and its options; None if it is no such."""
+    return getattr(loss, "fn", None), getattr(loss, "_fn_kwargs", {})
+
+
+def has_plain_rate(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether the learning rate is a number, held in a variable, and neither a schedule nor a function."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return isinstance(_read(inner, "_learning_rate"), keras.Variable)
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
+    """Return the metric that averages the loss of the batches; `metrics` is public, but does not tell which it is."""
+    return _read(model, "_loss_tracker")
+
+
+def is_compiled_loss(value: object) -> bool:
+    """Whether this is what `compile` makes of a loss, or of the losses of several outputs."""
+    return isinstance(value, _read(compile_utils, "CompileLoss"))
 
 
 def compiled_metrics(model: keras.Model) -> list[tuple[keras.metrics.Metric, bool]]:
@@ -53,6 +97,17 @@ def compiled_metrics(model: keras.Model) -> list[tuple[keras.metrics.Metric, boo
 def metric_function(metric: keras.metrics.MeanMetricWrapper) -> tuple[Callable, dict]:
     """Return the function of (y, predicted) whose mean a metric is, and its options; `get_config` only names it."""
     return _read(metric, "_fn"), _read(metric, "_fn_kwargs")
+
+
+def maker(tensor: keras.KerasTensor) -> keras.Operation:
+    """Return the layer that a symbolic tensor comes from."""
+    return _read(tensor, "_keras_history").operation
+
+
+def made_by(tensor: keras.KerasTensor) -> tuple[object, int]:
+    """Return the call of a layer, a node of the graph, that made a symbolic tensor, and which of its outputs it is."""
+    layer, call, output = _read(tensor, "_keras_history")
+    return _read(layer, "_inbound_nodes")[call], output
 
 
 def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:

@@ -6,12 +6,14 @@ words that a user can read, or by None. In doubt a model belongs to the program 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import keras
 import tensorflow as tf
 
 from batchlab.training import keras_internals as internals
-from batchlab.training.programs.cache import is_shared
 from batchlab.training.rows import Tree, are_arrays
+from batchlab.training.subject import Subject
 
 #: Optimizers that treat every parameter by itself, so that it does not matter how parameters are laid out.
 ELEMENTWISE = (
@@ -26,27 +28,69 @@ ELEMENTWISE = (
     keras.optimizers.Lion,
 )
 
+#: What makes up Keras's loop over batches and epochs. What a step calls (`call`, `compute_loss`) may be a user's own.
+_OF_THE_LOOP = (
+    "fit",
+    "evaluate",
+    "train_step",
+    "test_step",
+    "make_train_function",
+    "make_test_function",
+    "_make_function",
+    "_get_metrics_result_or_logs",
+)
+#: Losses and metrics with a value for each row that depends on this row alone, given the options of `_keeps_to_rows`.
+_ROW_BY_ROW = frozenset(
+    getattr(home, name)
+    for home, names in (
+        (
+            keras.losses,
+            "mean_squared_error mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error "
+            "huber log_cosh poisson kl_divergence hinge squared_hinge categorical_hinge cosine_similarity "
+            "binary_crossentropy binary_focal_crossentropy categorical_crossentropy categorical_focal_crossentropy "
+            "sparse_categorical_crossentropy",
+        ),
+        (
+            keras.metrics,
+            "binary_accuracy categorical_accuracy sparse_categorical_accuracy top_k_categorical_accuracy "
+            "sparse_top_k_categorical_accuracy",
+        ),
+    )
+    for name in names.split()
+)
 _BATCH_HOOKS = [f"on_{part}batch_{end}" for part in ("", "train_", "test_") for end in ("begin", "end")]
 
 
 # --- compiled at all: EpochProgram -------------------------------------------------------------------
 
 
-def why_not_compiled(model: keras.Model, *data: Tree, callbacks: list[keras.callbacks.Callback]) -> str | None:
+def why_not_compiled(
+    model: keras.Model,
+    *data: Tree,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None,
+    others: Collection[str] = (),
+) -> str | None:
     """Say why a run cannot be compiled, as far as that is known before trying.
 
     Args:
         model: A compiled Keras model.
-        *data: Everything that training is given: features first.
+        *data: Everything that training is given: features first, then targets.
         callbacks: Of the run.
+        others: Names of further arguments of `model.fit` that the run has.
     """
+    for name in others:
+        return f"{name} is left to it"
     if not are_arrays(*data):
         return f"the data are not arrays of numbers ({type(data[0]).__name__})"
-    for callback in callbacks:
+    if data[1] is None:
+        return "there are no targets"
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return "the callbacks come as a CallbackList"
+    for callback in callbacks or ():
         if _wants_batches(callback):
             return f"{type(callback).__name__} wants to be called at every batch"
-    for method in ("train_step", "test_step", "fit", "make_train_function"):
-        if getattr(type(model), method) is not getattr(keras.Model, method):
+    for method in _OF_THE_LOOP:
+        if method in vars(model) or getattr(type(model), method, None) is not getattr(keras.Model, method, None):
             return f"{type(model).__name__} has a {method} of its own"
     if model.run_eagerly:
         return "the model was compiled with run_eagerly"
@@ -70,9 +114,10 @@ def _wants_batches(callback: keras.callbacks.Callback) -> bool:
 # --- all parameters in one vector: FlatProgram -------------------------------------------------------
 
 
-def why_not_flat(model: keras.Model) -> str | None:
-    """Say why a built model's parameters cannot be trained as one vector, its epochs measured from predictions."""
-    if not is_shared(model):
+def why_not_flat(subject: Subject) -> str | None:
+    """Say why a built model's parameters cannot be trained as one vector."""
+    model = subject.model
+    if not subject.shared:
         return "it has code or state of its own"
     if type(model) is not keras.Sequential and type(model).__name__ != "Functional":
         return "it is neither Sequential nor functional"
@@ -87,19 +132,10 @@ def why_not_flat(model: keras.Model) -> str | None:
     layers = internals.layers_of(model)[1:]
     if not all(layer.dtype_policy.name == "float32" for layer in layers):
         return "a layer does not compute in float32"
-    if any(isinstance(layer, keras.layers.Masking | keras.layers.Embedding) for layer in layers):
-        return "a layer masks or embeds"
-    # Its penalty is a sum over the batch, so an evaluation in one batch would not give Keras's figure.
-    if any(getattr(layer, "activity_regularizer", None) for layer in layers):
-        return "a layer's activity is regularised"
-    if not isinstance(model.loss, str | keras.losses.Loss):
-        return "its loss is a function or a collection"
+    if any(isinstance(layer, keras.layers.Embedding) for layer in layers):
+        return "a layer embeds, so that only the rows that a batch looks up are updated"
     if not _is_elementwise(model.optimizer):
         return "its optimizer does not treat every parameter by itself"
-    if not _has_default_reduction(model):
-        return "its loss is not a mean over rows"
-    if not _has_additive_metrics(model):
-        return "a metric is not a mean over rows by a function of Keras's"
     return None
 
 
@@ -115,29 +151,42 @@ def _is_elementwise(optimizer: object) -> bool:
     )
 
 
-def _has_default_reduction(model: keras.Model) -> bool:
-    """Whether the loss of a batch is the mean over its rows, so that an epoch's loss is a mean over rows too."""
-    if isinstance(model.loss, keras.losses.Loss):
-        return model.loss.reduction in ("sum_over_batch_size", "mean")
-    return isinstance(model.loss, str)
+def is_measured_at_once(subject: Subject) -> bool:
+    """Whether an evaluation of all rows in one batch gives what Keras gives, batch by batch.
+
+    It does if each row has a loss and metrics of its own, whose means are taken over all rows alike.
+    """
+    model = subject.model
+    layers = internals.layers_of(model)[1:]
+    if any(isinstance(layer, keras.layers.Masking | keras.layers.Embedding) for layer in layers):
+        return False  # masked rows do not count
+    if any(getattr(layer, "activity_regularizer", None) for layer in layers):
+        return False  # a sum over the batch
+    loss = internals.only_loss(model)
+    if loss is None or loss.reduction not in ("sum_over_batch_size", "mean"):
+        return False
+    metrics = [metric for metric, _ in internals.compiled_metrics(model)]
+    if not all(isinstance(metric, keras.metrics.MeanMetricWrapper) for metric in metrics):
+        return False
+    names = ["loss", *(metric.name for metric in metrics)]
+    if len(set(names)) < len(names):
+        return False  # Keras renames or replaces one of them
+    functions = [internals.loss_function(loss), *map(internals.metric_function, metrics)]
+    return all(function in _ROW_BY_ROW and _keeps_to_rows(options) for function, options in functions)
 
 
-def _has_additive_metrics(model: keras.Model) -> bool:
-    """Whether every metric is a mean over rows by a function of Keras's, so that an epoch can be measured at once."""
-    return all(
-        isinstance(metric, keras.metrics.MeanMetricWrapper)
-        and internals.metric_function(metric)[0].__module__.startswith("keras.")
-        for metric, _ in internals.compiled_metrics(model)
-    )
+def _keeps_to_rows(options: dict) -> bool:
+    return options.get("axis", -1) == -1 and options.get("ignore_class") is None
 
 
 # --- many runs side by side: SeedsProgram ------------------------------------------------------------
 
 
-def why_not_side_by_side(model: keras.Model) -> str | None:
+def why_not_side_by_side(subject: Subject) -> str | None:
     """Say why many runs of a built model cannot be trained side by side, the run in one axis of every array."""
-    if reason := why_not_flat(model):
+    if reason := why_not_flat(subject):
         return reason
+    model = subject.model
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     if (
         type(model) is not keras.Sequential
@@ -150,10 +199,8 @@ def why_not_side_by_side(model: keras.Model) -> str | None:
     if any(getattr(layer, "lora_enabled", False) for layer in layers):
         return "a layer uses LoRA"
     own = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
-    for layer in layers:
-        for name in ("kernel_regularizer", "bias_regularizer"):
-            if (regularizer := getattr(layer, name, None)) is not None and type(regularizer) not in own:
-                return "a regularizer is neither L1 nor L2"
-    if model.get_compile_config().get("loss_weights") is not None:
-        return "its loss is weighted"
+    if not all(v.regularizer is None or type(v.regularizer) in own for v in model.trainable_variables):
+        return "a regularizer is neither L1 nor L2"
+    if not is_measured_at_once(subject):
+        return "its loss or a metric is not known to be a mean over rows, each by itself"
     return None

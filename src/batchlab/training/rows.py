@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from batchlab.training import keras_internals as internals
+
 ORDERS_AT_ONCE = 2**13
 """Row numbers that `row_orders` draws in one call."""
 
@@ -130,19 +132,20 @@ def _map(function: Any, tree: Tree) -> Tree:  # noqa: ANN401
 
 
 def _checked(x: Tree, y: Tree, weight: Tree | None, what: str) -> Rows:
+    for name, tree in zip(("x", "y", "sample_weight"), (x, y, weight), strict=True):
+        if any(leaf is not None and np.ndim(leaf) == 0 for leaf in keras.tree.flatten(tree)):
+            raise ValueError(f"{what}`{name}` is a single number; give an array with one entry a row.")
+
     def convert(leaf: object) -> np.ndarray:
         array = np.asarray(leaf)
-        # As Keras does: floats take the float type in use, whole numbers stay what they are.
-        return np.ascontiguousarray(array, dtype=keras.config.floatx() if array.dtype.kind == "f" else None)
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
-    rows = Rows(*(_map(convert, tree) for tree in (x, y, weight)))
+    rows = Rows(*(_map(convert, internals.prepared(tree)) for tree in (x, y, weight)))
     lengths = {}
     for name, tree in zip(("x", "y", "sample_weight"), rows.data, strict=True):
         for array in keras.tree.flatten(tree):
             if array is None:
                 continue
-            if array.ndim == 0:
-                raise ValueError(f"{what}`{name}` is a single number; give an array with one entry a row.")
             lengths.setdefault(len(array), name)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from batchlab.training import keras_internals as internals
-from batchlab.training.programs.cache import held_with, structure, twin
 from batchlab.training.programs.loop import CannotCompileError, Compiled
 from batchlab.training.rows import Rows
+from batchlab.training.subject import Subject
 
 _KEPT = 16
 
@@ -24,12 +24,11 @@ _lock = threading.Lock()
 
 def programs_for(model: keras.Model, data: Rows) -> Programs:
     """Return the programs that serve a built model on data of these shapes; several threads may share them."""
-    # A loss computes in a type of its own, which is in no configuration.
-    precision = [loss.dtype for loss in keras.tree.flatten(model.loss) if isinstance(loss, keras.losses.Loss)]
-    key = (structure(model), keras.config.floatx(), *precision, data.signature())
+    subject = Subject.of(model, data.part(0, 1).data)
+    key = (*subject.key, data.signature())
     with _lock:
         if key not in _known:
-            _known[key] = Programs(model, data)
+            _known[key] = Programs(subject)
         _known.move_to_end(key)
         while len(_known) > _KEPT:
             _known.popitem(last=False)
@@ -43,8 +42,7 @@ class Programs:
     data are [x, y] or [x, y, weight].
 
     Args:
-        model: A built model; it serves as the pattern for all models of its `structure`.
-        data: Rows, of which only the shapes matter.
+        subject: A built model; it serves as the pattern for all models of its structure.
 
     Attributes:
         dtype: Of the parameters: "float64" if all of the model's are, else "float32".
@@ -53,10 +51,9 @@ class Programs:
         hessian_product: Takes a vector besides, shape (P,), and returns the Hessian times it.
     """
 
-    def __init__(self, model: keras.Model, data: Rows) -> None:
-        self._model = twin(model, data.part(0, 1).data)
-        self._held = held_with(self._model)
-        self._compiled_loss = internals.compiled_loss(model)  # the twin's may have lost its type
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject.clone()
+        self._model = self._subject.model
         variables = self._model.trainable_variables
         self._shapes = [tuple(v.shape) for v in variables]
         self._dtypes = [v.dtype for v in variables]
@@ -81,7 +78,7 @@ class Programs:
             for part, shape, dtype in zip(parts, self._shapes, self._dtypes, strict=True)
         ]
         predicted, _, penalties = self._model.stateless_call(weights, state, x, training=False, return_losses=True)
-        loss = self._compiled_loss(y, predicted, weight)
+        loss = internals.compiled_loss(self._model)(y, predicted, weight)
         return tf.add_n([tf.cast(term, self.dtype) for term in (loss, *penalties)])
 
     def _all_rows(self, theta: tf.Tensor, state: list, data: list) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,11 +9,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from batchlab.results import ordered_figures
 from batchlab.training import keras_internals as internals
-from batchlab.training.programs.cache import twin
-from batchlab.training.programs.loop import Compiled, gather, in_blocks, joined, no_orders, over_batches, over_epochs
+from batchlab.training.programs.loop import (
+    CannotCompileError,
+    Compiled,
+    gather,
+    in_blocks,
+    joined,
+    no_orders,
+    over_batches,
+    over_epochs,
+)
+from batchlab.training.recognise import is_measured_at_once
 from batchlab.training.rows import Rows
+from batchlab.training.self_check import Step, plain
+from batchlab.training.state import copy, read, write
+from batchlab.training.subject import Subject
 
 _UNROLLED = 4
 
@@ -21,26 +32,24 @@ _UNROLLED = 4
 class FlatProgram:
     """One vector of parameters means one kernel for the optimizer's step instead of one for each parameter.
 
-    Predictions are kept, and the loss and the metrics of an epoch are computed from all of them together.
-
     Args:
-        model: A built model for which `why_not_flat` finds no reason. It serves as the pattern for all models of its
-            `structure`.
+        subject: What is trained, one for which `why_not_flat` finds no reason. It serves as the pattern for all models
+            of its structure.
         batch_size: Rows of a batch; the last one holds the remainder.
         train: Training rows.
         valid: Validation rows; as for the training rows, only their shapes matter.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, train: Rows, valid: Rows | None) -> None:
-        self._model = twin(model, train.part(0, min(batch_size, len(train))).data)
+    def __init__(self, subject: Subject, batch_size: int, train: Rows, valid: Rows | None) -> None:
+        subject = subject.clone()
+        self._model = model = subject.model
         self._batch_size = batch_size
+        self._valid_size = batch_size if valid is None or not is_measured_at_once(subject) else len(valid)
         self._shapes = [tuple(v.shape) for v in model.trainable_variables]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self._theta = keras.Variable(np.zeros(sum(self._sizes), np.float32), name="parameters")
         self._optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         self._optimizer.build([self._theta])
-        self._loss = internals.compiled_loss(self._model)
-        self._has_penalty = False  # known once the model has been called
         self._run = Compiled(self._epochs, train.data, valid.data if valid else None, no_orders(len(train)), 0)
 
     def compile(self) -> None:
@@ -53,16 +62,16 @@ class FlatProgram:
 
     def __call__(
         self,
-        model: keras.Model,
+        subject: Subject,
         train: Rows,
         valid: Rows | None,
         orders: Iterator[np.ndarray],
         advance: Callable[[int], object],
     ) -> dict[str, np.ndarray]:
-        """Train the model.
+        """Train a model.
 
         Args:
-            model: Its weights and its optimizer's state are where training begins, and hold where it ends.
+            subject: Its weights and its optimizer's state are where training begins, and hold where it ends.
             train: The training rows.
             valid: The validation rows.
             orders: For each epoch the order of the rows, int32 of shape (rows,).
@@ -71,13 +80,7 @@ class FlatProgram:
         Returns:
             One value an epoch for each figure.
         """
-        self._theta.assign(self._pack([v.numpy() for v in model.trainable_variables]))
-        scalars, slots = internals.optimizer_state(model.optimizer, model.trainable_variables)
-        flat_scalars, flat_slots = internals.optimizer_state(self._optimizer, [self._theta])
-        for flat, value in zip(flat_scalars, scalars, strict=True):
-            flat.assign(value)
-        for name, (flat,) in flat_slots.items():
-            flat.assign(self._pack([part.numpy() for part in slots[name]]))
+        self._load(subject)
         logs = []
         try:
             for block, count in in_blocks(orders, len(train)):
@@ -85,66 +88,103 @@ class FlatProgram:
                 logs.append({name: values.numpy()[:count] for name, values in result.items()})
                 advance(count)
         finally:  # after Ctrl-C too, the model holds what has been trained, as it does in Keras
-            self._unpack(self._theta, model.trainable_variables)
-            for variable, value in zip(scalars, flat_scalars, strict=True):
-                variable.assign(value)
-            for name, (flat,) in flat_slots.items():
-                self._unpack(flat, slots[name])
+            self._store(subject)
         return joined(logs)
 
-    @staticmethod
-    def _pack(arrays: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate([array.ravel() for array in arrays])
+    def step(self, subject: Subject, gradients: list[tf.Tensor]) -> Step:
+        """Take a step as this program does it, uncompiled, from the state of a subject.
+
+        Args:
+            subject: As at the beginning of training.
+            gradients: What the optimizer is to be given.
+        """
+        self._load(subject)
+        x, y, weight = keras.tree.map_structure(lambda a: a if a is None else tf.constant(a), subject.batch)
+        self._model.reset_metrics()
+        self._measure(x, y, weight, self._weights(), training=False)
+        evaluated = plain(self._model.get_metrics_result())
+        self._model.reset_metrics()
+        own = self._gradients(x, y, weight)
+        self._apply([tf.zeros(shape) if g is None else g for g, shape in zip(gradients, self._shapes, strict=True)])
+        figures = plain(self._model.get_metrics_result())
+        self._store(subject)
+        model = subject.model
+        return Step(figures, evaluated, own, read([*model.variables, *model.optimizer.variables]))
+
+    def _load(self, subject: Subject) -> None:
+        model = subject.model
+        scalars, slots = internals.optimizer_state(model.optimizer, model.trainable_variables)
+        flat_scalars, flat_slots = internals.optimizer_state(self._optimizer, [self._theta])
+        copy(scalars, flat_scalars)
+        targets = [self._theta, *(flat for (flat,) in flat_slots.values())]
+        sources = [model.trainable_variables, *(slots[name] for name in flat_slots)]
+        write(targets, [np.concatenate([value.numpy().ravel() for value in read(source)]) for source in sources])
+
+    def _store(self, subject: Subject) -> None:
+        model = subject.model
+        scalars, slots = internals.optimizer_state(model.optimizer, model.trainable_variables)
+        flat_scalars, flat_slots = internals.optimizer_state(self._optimizer, [self._theta])
+        copy(flat_scalars, scalars)
+        self._unpack(self._theta, model.trainable_variables)
+        for name, (flat,) in flat_slots.items():
+            self._unpack(flat, slots[name])
+        copy(self._model.metrics_variables, model.metrics_variables)
 
     def _unpack(self, flat: keras.Variable, variables: Sequence[keras.Variable]) -> None:
         parts = np.split(flat.numpy(), np.cumsum(self._sizes)[:-1])
-        for variable, part, shape in zip(variables, parts, self._shapes, strict=True):
-            variable.assign(part.reshape(shape))
-
-    def _predict(self, weights: list[tf.Tensor], x: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: ANN401
-        predicted, _, penalties = self._model.stateless_call(weights, [], x, training=training, return_losses=True)
-        # A penalty depends on the weights at each step, so it cannot be computed from predictions afterwards.
-        self._has_penalty |= bool(penalties)
-        return predicted, tf.add_n([tf.cast(p, tf.float32) for p in penalties]) if penalties else tf.constant(0.0)
+        write(variables, [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)])
 
     def _weights(self) -> list[tf.Tensor]:
         parts = tf.split(self._theta.value, self._sizes)
         return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Make one update; return the predictions before it, and the penalty."""
+    def _measure(self, x: Any, y: Any, weight: Any, weights: list[tf.Tensor], *, training: bool) -> tf.Tensor:  # noqa: ANN401
+        """Return the loss of a batch, and count it and the metrics in, as Keras's steps do."""
+        predicted, _, penalties = self._model.stateless_call(weights, [], x, training=training, return_losses=True)
+        loss = internals.compiled_loss(self._model)(y, predicted, weight)
+        loss = tf.add_n([tf.cast(tf.reduce_sum(term), tf.float32) for term in (loss, *penalties)])
+        internals.loss_tracker(self._model).update_state(loss, sample_weight=_rows(x))
+        self._model.compute_metrics(x, y, predicted, sample_weight=weight)
+        return loss
+
+    def _gradients(self, x: Any, y: Any, weight: Any) -> list[tf.Tensor]:  # noqa: ANN401
         weights = self._weights()
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            predicted, penalty = self._predict(weights, x, training=True)
-            loss = self._loss(y, predicted, weight) + penalty
+            loss = self._measure(x, y, weight, weights, training=True)
         gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
-        self._optimizer.apply([tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)], [self._theta])
-        return predicted, penalty
+        if any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
+            raise CannotCompileError("a gradient is sparse, and its optimizer would leave the other rows alone")
+        return gradients
 
-    def _figures(self, data: tuple, predicted: tf.Tensor, penalty: tf.Tensor, prefix: str = "") -> dict[str, tf.Tensor]:
-        self._model.reset_metrics()
-        _, y, weight = data
-        figures = self._model.compute_metrics(None, y, predicted, sample_weight=weight)
-        figures["loss"] = self._loss(y, predicted, weight) + penalty
-        return {prefix + name: tf.cast(value, tf.float32) for name, value in figures.items()}
+    def _apply(self, gradients: list[tf.Tensor]) -> None:
+        self._optimizer.apply([tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)], [self._theta])
 
     def _epoch(self, data: tuple, valid: tuple | None) -> dict[str, tf.Tensor]:
-        predicted, penalty = over_batches(
-            self._step,
+        self._model.reset_metrics()
+        over_batches(
+            lambda *batch: self._apply(self._gradients(*batch)),
             data,
-            keras.tree.flatten(data)[0].shape[0],
+            _rows(data[0]),
             self._batch_size,
-            predicted=self._model.outputs[0].shape[1:],
-            penalty=tf.constant(0.0),
             unrolled=_UNROLLED,
         )
-        figures = self._figures(data, predicted, penalty if self._has_penalty else tf.constant(0.0))
+        figures = self._model.get_metrics_result()
         if valid is not None:
-            figures |= self._figures(valid, *self._predict(self._weights(), valid[0], training=False), prefix="val_")
-        return figures
+            self._model.reset_metrics()
+            weights = self._weights()
+            over_batches(
+                lambda *batch: self._measure(*batch, weights, training=False), valid, _rows(valid[0]), self._valid_size
+            )
+            figures |= {f"val_{name}": value for name, value in self._model.get_metrics_result().items()}
+        return {name: tf.cast(value, tf.float32) for name, value in figures.items()}
 
     def _epochs(self, data: tuple, valid: tuple | None, orders: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
-        names = ["loss", *(metric.name for metric, _ in internals.compiled_metrics(self._model))]
-        names += [f"val_{name}" for name in names if valid is not None]
-        return over_epochs(lambda order: self._epoch(gather(data, order), valid), orders, count, ordered_figures(names))
+        shapes = {name: figure.shape for name, figure in self._model.get_metrics_result().items()}
+        if valid is not None:
+            shapes |= {f"val_{name}": shape for name, shape in shapes.items()}
+        return over_epochs(lambda order: self._epoch(gather(data, order), valid), orders, count, shapes)
+
+
+def _rows(tree: Any) -> int:  # noqa: ANN401
+    return next(leaf.shape[0] for leaf in keras.tree.flatten(tree) if leaf is not None)

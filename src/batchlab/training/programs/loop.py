@@ -6,7 +6,7 @@ Never knows a model, a loss or an optimizer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -115,63 +115,39 @@ def gather(tree: Any, order: tf.Tensor) -> Any:  # noqa: ANN401
     return keras.tree.map_structure(lambda leaf: None if leaf is None else tf.gather(leaf, order), tree)
 
 
-def over_batches(
-    step: Callable[..., tuple[tf.Tensor, tf.Tensor]],
-    data: tuple,
-    rows: int,
-    size: int,
-    *,
-    predicted: Sequence[int],
-    penalty: tf.Tensor,
-    unrolled: int = 1,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Make one update for every batch, the last one of which holds the remainder.
+def over_batches(step: Callable[..., object], data: tuple, rows: int, size: int, *, unrolled: int = 1) -> None:
+    """Take one step for every batch, the last one of which holds the remainder.
 
     Args:
-        step: Makes an update with one batch; returns the predictions before it, and the penalty on the weights.
+        step: Takes a batch; what it changes is in variables.
         data: What is cut into batches along the first axis.
         rows: Its length.
         size: Rows of a batch.
-        predicted: Shape of the predictions for one row.
-        penalty: A penalty of zero, for its shape.
-        unrolled: Updates written out in one turn of the loop: fewer, larger kernels.
-
-    Returns:
-        The predictions for all rows, and the mean penalty, each batch counted by its rows.
+        unrolled: Steps written out in one turn of the loop: fewer, larger kernels.
     """
     full, rest = divmod(rows, size)
     unrolled = unrolled if full >= 16 * unrolled else 1
 
-    def update(i: tf.Tensor | int, kept: tf.TensorArray, penalties: tf.Tensor) -> tuple:
-        out, cost = step(*cut(data, i * size, size))
-        return i + 1, kept.write(i, out), penalties + cost * size
-
-    def turn(*state: Any) -> tuple:  # noqa: ANN401
+    def turn(i: tf.Tensor) -> tf.Tensor:
         for _ in range(unrolled):
-            state = update(*state)
-        return state
+            step(*cut(data, i * size, size))
+            i += 1
+        return i
 
-    state = (0, tf.TensorArray(tf.float32, size=full, element_shape=(size, *predicted)), penalty)
     whole = full - full % unrolled
     if whole:
-        state = tf.while_loop(lambda i, *_: i < whole, turn, state)
+        tf.while_loop(lambda i: i < whole, turn, (0,))
     for i in range(whole, full):
-        state = update(i, *state[1:])
-    parts = [tf.reshape(state[1].stack(), (full * size, *predicted))] if full else []
-    penalties = state[2]
+        step(*cut(data, i * size, size))
     if rest:
-        out, cost = step(*cut(data, full * size, rest))
-        parts.append(out)
-        penalties += cost * rest
-    return tf.concat(parts, 0), penalties / rows
+        step(*cut(data, full * size, rest))
 
 
 def over_epochs(
     epoch: Callable[[tf.Tensor], dict[str, tf.Tensor]],
     orders: tf.Tensor,
     count: tf.Tensor,
-    names: Sequence[str],
-    shape: Sequence[int] = (),
+    shapes: Mapping[str, Sequence[int]],
 ) -> dict[str, tf.Tensor]:
     """Train the first `count` epochs of a block; return for each figure an array (epochs, …).
 
@@ -179,14 +155,14 @@ def over_epochs(
         epoch: Trains one epoch in the given order of the rows; returns its figures.
         orders: The block of row orders.
         count: How many of them count; 0 compiles the program and trains nothing.
-        names: Of the figures.
-        shape: Of a figure.
+        shapes: Of the figures, by name.
     """
 
     def turn(e: tf.Tensor, *kept: tf.TensorArray) -> tuple:
         figures = epoch(orders[e])
-        return e + 1, *(k.write(e, figures[name]) for k, name in zip(kept, names, strict=True))
+        return e + 1, *(k.write(e, figures[name]) for k, name in zip(kept, shapes, strict=True))
 
-    kept = tuple(tf.TensorArray(tf.float32, size=orders.shape[0], element_shape=tuple(shape)) for _ in names)
+    size = orders.shape[0]
+    kept = tuple(tf.TensorArray(tf.float32, size=size, element_shape=tuple(shape)) for shape in shapes.values())
     _, *kept = tf.while_loop(lambda e, *_: e < count, turn, (0, *kept))
-    return {name: k.stack() for name, k in zip(names, kept, strict=True)}
+    return {name: k.stack() for name, k in zip(shapes, kept, strict=True)}

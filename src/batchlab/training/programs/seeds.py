@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from batchlab.results import ordered_figures
 from batchlab.training import keras_internals as internals
-from batchlab.training.programs.cache import twin
 from batchlab.training.programs.loop import (
     Compiled,
     in_blocks,
@@ -20,6 +19,9 @@ from batchlab.training.programs.loop import (
     over_epochs,
 )
 from batchlab.training.rows import Rows
+from batchlab.training.self_check import Step, plain
+from batchlab.training.state import copy, read, write
+from batchlab.training.subject import Subject
 
 _BY_ELEMENT = (
     keras.activations.linear,
@@ -44,31 +46,33 @@ class SeedsProgram:
     """One vector instruction serves several runs.
 
     Args:
-        model: A built model for which `why_not_side_by_side` finds no reason; the pattern for all runs.
+        subject: A built model for which `why_not_side_by_side` finds no reason; the pattern for all runs.
         batch_size: Rows of a batch; the last one holds the remainder.
         train: Training rows.
         valid: Validation rows; as for the training rows, only their shapes matter.
         runs: Number of runs, as `whole_registers` gives it; they are independent of each other.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, train: Rows, valid: Rows | None, runs: int) -> None:
-        self._model = twin(model, train.part(0, min(batch_size, len(train))).data)
+    def __init__(self, subject: Subject, batch_size: int, train: Rows, valid: Rows | None, runs: int) -> None:
+        self._model = model = subject.clone().model
         self._batch_size = batch_size
         self._runs = runs
         self._variables = [keras.Variable(np.zeros((*v.shape, self._runs), np.float32)) for v in model.weights]
         self._optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         self._optimizer.build(self._variables)
         self._fresh = [(v, v.numpy()) for v in self._optimizer.variables]
-        self._loss = keras.losses.get(model.loss)
-        self._has_penalty = any(
-            layer.kernel_regularizer or layer.bias_regularizer for layer in _dense_layers(self._model)
-        )
-        has_rates = isinstance(model.optimizer.get_config()["learning_rate"], float)
+        self._loss = internals.only_loss(model)
+        self._metrics = internals.compiled_metrics(model)
+        self._totals = [keras.Variable(np.zeros(runs, np.float32)) for _ in range(1 + len(self._metrics))]
+        self._regularizers = [v.regularizer for v in model.trainable_variables]
+        self._has_penalty = any(self._regularizers)
+        has_rates = internals.has_plain_rate(model.optimizer)
+        self._rates = np.zeros(self._runs, np.float32) if has_rates else None
         self._run = Compiled(
             self._epochs,
             train.data,
             valid.data if valid else None,
-            np.zeros(self._runs, np.float32) if has_rates else None,
+            self._rates,
             no_orders(len(train), self._runs),
             0,
         )
@@ -77,7 +81,7 @@ class SeedsProgram:
     def bytes_per_run(model: keras.Model, train: Rows, valid: Rows | None, batch_size: int) -> int:
         """Estimate the memory that one run needs within a call, in bytes."""
         widths = [model.inputs[0].shape[-1], *(layer.units for layer in _dense_layers(model))]
-        data = len(train) * (2 * widths[0] + 2 * widths[-1] + 3)  # features in the order of the epoch, and transposed
+        data = len(train) * (2 * widths[0] + widths[-1] + 3)  # features in the order of the epoch, and transposed
         layers = sum(widths) * (3 * min(batch_size, len(train)) + (len(valid) if valid else 0))
         return 4 * (data + layers + 6 * model.count_params())
 
@@ -118,10 +122,8 @@ class SeedsProgram:
                 return array
             return np.concatenate([array, np.repeat(array[..., -1:], self._runs - runs, axis=-1)], axis=-1)
 
-        for variable, value in zip(self._variables, weights, strict=True):
-            variable.assign(padded(value))
-        for variable, value in self._fresh:
-            variable.assign(value)
+        write(self._variables, [padded(value) for value in weights])
+        write([variable for variable, _ in self._fresh], [value for _, value in self._fresh])
         rates = None if rates is None else padded(rates)
         logs = []
         for block, count in in_blocks(map(padded, orders), len(train), self._runs):
@@ -155,25 +157,77 @@ class SeedsProgram:
     def _penalty(self) -> tf.Tensor:
         """Return the regularisation loss of each run, shape (runs,)."""
         total = tf.zeros(self._runs)
-        values = iter(self._variables)
-        for layer in _dense_layers(self._model):
-            for regularizer in (layer.kernel_regularizer, layer.bias_regularizer)[: 1 + layer.use_bias]:
-                value = next(values).value
-                axes = list(range(value.shape.rank - 1))
-                total += getattr(regularizer, "l1", 0.0) * tf.reduce_sum(tf.abs(value), axes)
-                total += getattr(regularizer, "l2", 0.0) * tf.reduce_sum(tf.square(value), axes)
+        for variable, regularizer in zip(self._variables, self._regularizers, strict=True):
+            axes = list(range(len(variable.shape) - 1))
+            total += getattr(regularizer, "l1", 0.0) * tf.reduce_sum(tf.abs(variable.value), axes)
+            total += getattr(regularizer, "l2", 0.0) * tf.reduce_sum(tf.square(variable.value), axes)
         return total
+
+    def step(self, subject: Subject, gradients: list[tf.Tensor]) -> Step:
+        """Take a step of all runs, uncompiled, and return that of the first, which begins as the subject is.
+
+        Args:
+            subject: As at the beginning of training.
+            gradients: What the optimizer is to be given.
+        """
+        model, runs = subject.model, self._runs
+        apart = np.random.default_rng(0)  # the other runs begin elsewhere, so that it shows if they reach the first
+        for variable, weight in zip(self._variables, model.get_weights(), strict=True):
+            others = weight[..., None] + apart.normal(0, 0.1, (*weight.shape, runs - 1))
+            variable.assign(np.concatenate([weight[..., None], others], -1))
+        write([v for v, _ in self._fresh], [value for _, value in self._fresh])
+        scalars, _ = internals.optimizer_state(model.optimizer, model.trainable_variables)
+        copy(scalars, internals.optimizer_state(self._optimizer, self._variables)[0])
+        x, y, weight = subject.batch
+        figures = [metric.name for metric, _ in self._metrics]
+        alike = (
+            tf.tile(tf.constant(x)[:, :, None], [1, 1, runs]),
+            tf.tile(_with_outputs(tf.constant(y))[:, None], [1, runs, 1]),
+            None if weight is None else tf.tile(tf.reshape(tf.constant(weight), [-1, 1]), [1, runs]),
+        )
+
+        def first(totals: tf.Tensor) -> dict[str, np.ndarray]:
+            return plain(dict(zip(("loss", *figures), self._means(totals, weight, x.shape[0])[:, 0], strict=True)))
+
+        evaluated = first(self._contributions(alike[1], self._predict(alike[0]), alike[2], self._penalty()))
+        for total in self._totals:
+            total.assign(tf.zeros(self._runs))
+        own = [gradient[..., 0] for gradient in self._gradients(*alike, tf.constant(1))]
+        given = [tf.zeros(v.shape[:-1]) if g is None else g for g, v in zip(gradients, self._variables, strict=True)]
+        rates = None if self._rates is None else tf.fill([runs], tf.cast(model.optimizer.learning_rate, tf.float32))
+        self._apply([tf.repeat(tf.convert_to_tensor(g)[..., None], runs, -1) for g in given], rates)
+        kept = read([*self._variables, *self._optimizer.variables])
+        after = [value[..., 0] if value.shape.rank else value for value in kept]
+        return Step(first([total.value for total in self._totals]), evaluated, own, after)
+
+    def _contributions(
+        self, y: tf.Tensor, predicted: tf.Tensor, weight: tf.Tensor | None, penalty: tf.Tensor
+    ) -> tf.Tensor:
+        """Return what rows add to the total of each figure, shape (figures, runs)."""
+        losses = self._row_losses(y, predicted, weight)
+        totals = [tf.reduce_sum(losses, 0) + penalty * losses.shape[0]]
+        for metric, weighted in self._metrics:
+            function, options = internals.metric_function(metric)
+            values = tf.cast(function(y, predicted, **options), tf.float32)
+            if values.shape.rank > 2:  # some functions leave the mean over outputs to the metric
+                values = tf.reduce_mean(values, -1)
+            totals.append(tf.reduce_sum(values * weight if weighted and weight is not None else values, 0))
+        return totals
+
+    def _means(self, totals: tf.Tensor, weight: tf.Tensor | None, rows: int) -> tf.Tensor:
+        """Return the figures, shape (figures, runs), from their totals over rows with these weights."""
+        over = [tf.constant(float(rows))]
+        for _, weighted in self._metrics:
+            over.append(tf.reduce_sum(weight) if weighted and weight is not None else over[0])
+        return tf.math.divide_no_nan(tf.stack(totals), tf.stack(over)[:, None])
 
     def _row_losses(self, y: tf.Tensor, predicted: tf.Tensor, weight: tf.Tensor | None) -> tf.Tensor:
         """Return the loss of each row and run, shape (rows, runs)."""
-        function = self._loss.call if isinstance(self._loss, keras.losses.Loss) else self._loss
-        losses = function(y, predicted)
+        losses = self._loss.call(tf.cast(y, self._loss.dtype), predicted)
         return losses if weight is None else losses * weight
 
-    def _step(
-        self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None, rates: tf.Tensor | None, once: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Make one update of all runs; return the predictions before it, and the penalties."""
+    def _gradients(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None, once: tf.Tensor) -> list[tf.Tensor]:
+        """Return the gradients of all runs, and count the batch's figures in."""
         values = [v.value for v in self._variables]
         with tf.GradientTape() as tape:
             tape.watch(values)
@@ -182,8 +236,12 @@ class SeedsProgram:
             loss = tf.reduce_sum(self._row_losses(y, predicted, weight)) / x.shape[0]
             penalty = self._penalty() if self._has_penalty else tf.zeros(self._runs)
             loss += tf.reduce_sum(penalty)
-        gradients = tape.gradient(loss, values)
-        # What optimizer.apply does for these optimizers, but for the learning rate, which may differ from run to run.
+        for total, more in zip(self._totals, self._contributions(y, predicted, weight, penalty), strict=True):
+            total.assign_add(more)
+        return tape.gradient(loss, values)
+
+    def _apply(self, gradients: list[tf.Tensor], rates: tf.Tensor | None) -> None:
+        """Do what optimizer.apply does for these optimizers, but for the learning rate, which may differ by run."""
         optimizer = self._optimizer
         rates = optimizer.learning_rate if rates is None else rates
         if optimizer.clipvalue:
@@ -193,67 +251,48 @@ class SeedsProgram:
                 variable.assign(variable - variable * optimizer.weight_decay * rates)
         internals.update(optimizer, gradients, self._variables, rates)
         optimizer.iterations.assign_add(1)
-        return predicted, penalty
-
-    def _figures(
-        self, y: tf.Tensor, predicted: tf.Tensor, weight: tf.Tensor | None, penalty: tf.Tensor, prefix: str = ""
-    ) -> dict[str, tf.Tensor]:
-        losses = self._row_losses(y, predicted, weight)
-        figures = {"loss": tf.reduce_mean(losses, 0) + penalty}
-        for metric, weighted in internals.compiled_metrics(self._model):
-            function, options = internals.metric_function(metric)
-            values = tf.cast(function(y, predicted, **options), tf.float32)
-            if values.shape.rank > 2:  # some functions leave the mean over outputs to the metric
-                values = tf.reduce_mean(values, -1)
-            if weighted and weight is not None:
-                figures[metric.name] = tf.math.divide_no_nan(
-                    tf.reduce_sum(values * weight, 0), tf.reduce_sum(weight + tf.zeros_like(values), 0)
-                )
-            else:
-                figures[metric.name] = tf.reduce_mean(values, 0)
-        return {prefix + name: value for name, value in figures.items()}
 
     def _epoch(
         self, data: tuple, valid: tuple | None, rates: tf.Tensor | None, order: tf.Tensor, once: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    ) -> tf.Tensor:
+        """Train one epoch; return its figures, shape (figures, runs), those of validation after the others."""
         x, y, weight = data
         batches = (
             tf.transpose(tf.gather(x, order), [0, 2, 1]),
-            tf.gather(y if y.shape.rank > 1 else y[:, None], order),
+            tf.gather(_with_outputs(y), order),
             None if weight is None else tf.gather(tf.reshape(weight, [-1]), order),
         )
-        predicted, penalty = over_batches(
-            lambda *batch: self._step(*batch, rates, once),
-            batches,
-            x.shape[0],
-            self._batch_size,
-            predicted=(self._runs, self._model.outputs[0].shape[-1]),
-            penalty=tf.zeros(self._runs),
+        for total in self._totals:
+            total.assign(tf.zeros(self._runs))
+        over_batches(
+            lambda *batch: self._apply(self._gradients(*batch, once), rates), batches, x.shape[0], self._batch_size
         )
-        figures = self._figures(batches[1], predicted, batches[2], penalty)
+        figures = [self._means([total.value for total in self._totals], weight, x.shape[0])]
         if valid is not None:
             vx, vy, vweight = valid
-            vx = tf.tile(vx[:, :, None], [1, 1, self._runs])
-            vy = vy if vy.shape.rank > 1 else vy[:, None]
-            vy = tf.tile(vy[:, None], [1, self._runs, 1])
-            vweight = None if vweight is None else tf.reshape(vweight, [-1, 1])
+            predicted = self._predict(tf.tile(vx[:, :, None], [1, 1, self._runs]))
+            vy = tf.tile(_with_outputs(vy)[:, None], [1, self._runs, 1])
+            column = None if vweight is None else tf.reshape(vweight, [-1, 1])
             penalty = self._penalty() if self._has_penalty else tf.zeros(self._runs)
-            figures |= self._figures(vy, self._predict(vx), vweight, penalty, prefix="val_")
-        return figures
+            figures.append(self._means(self._contributions(vy, predicted, column, penalty), vweight, vx.shape[0]))
+        return tf.concat(figures, 0)
 
     def _epochs(
         self, data: tuple, valid: tuple | None, rates: tf.Tensor | None, orders: tf.Tensor, count: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        names = ["loss", *(metric.name for metric, _ in internals.compiled_metrics(self._model))]
+        names = ["loss", *(metric.name for metric, _ in self._metrics)]
         names += [f"val_{name}" for name in names if valid is not None]
         once = tf.minimum(count, 1)
-        return over_epochs(
-            lambda order: self._epoch(data, valid, rates, order, once),
-            orders,
-            count,
-            ordered_figures(names),
-            (self._runs,),
-        )
+
+        def epoch(order: tf.Tensor) -> dict[str, tf.Tensor]:
+            return dict(zip(names, tf.unstack(self._epoch(data, valid, rates, order, once)), strict=True))
+
+        return over_epochs(epoch, orders, count, dict.fromkeys(ordered_figures(names), (self._runs,)))
+
+
+def _with_outputs(y: tf.Tensor) -> tf.Tensor:
+    """Return targets with an axis for the outputs, even if there is one alone."""
+    return y if y.shape.rank > 1 else y[:, None]
 
 
 def whole_registers(runs: int) -> int:

@@ -1,0 +1,233 @@
+"""All on which a training step of a model depends, as one text: what is found in the live objects, not in their config.
+
+`get_config()` forgets: options (`Huber.delta`), what was set after building (a regularizer of one weight), functions
+put on an instance. So the objects themselves are walked, attribute by attribute. What a step cannot depend on is left
+out by name; whatever else is found is part of the text, known or not. In doubt two models are thus told apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from batchlab.training import keras_internals as internals
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What decides a model's training step, apart from the values of its variables.
+
+    Attributes:
+        text: Equal for two models only if one compiled step serves both.
+        variables: All variables that were found, in the order of the text: weights, state, metrics, the optimizer's.
+        foreign: What only its identity describes, as code that is not Keras's. It has to be kept alive as long as the
+            text is used, which holds its `id`.
+    """
+
+    text: str
+    variables: tuple[keras.Variable, ...]
+    foreign: tuple[object, ...]
+
+
+def structure(model: keras.Model, *data: Any) -> Structure:  # noqa: ANN401
+    """Describe a built and compiled model by all that a training step of it depends on.
+
+    Names, initial values and the learning rate (a variable) do not matter. Names of inputs and outputs do where data
+    are given by name.
+
+    Args:
+        model: The model.
+        *data: What it is trained on; only the dicts in it matter.
+    """
+    return _Walk(model, _has_names(data)).result()
+
+
+#: Attributes on which no training step depends, whatever object has them.
+_NO_MATTER = frozenset(
+    """
+    _tracker _tracked _saved_model_inputs_spec _saved_model_arg_spec _auto_config _compile_config _lock
+    _path _parent_path _called _build_shapes_dict build quantize _losses _loss_ids _losses_override _call_signature
+    history train_function test_function predict_function stop_training stop_evaluating stop_predicting
+    _initial_epoch _eval_epoch_iterator _compiled_trainable_state _trainable_variables_indices
+    _jit_compile jit_compile steps_per_execution unrolled_steps_per_execution supports_jit _distribution_strategy
+    _initial_seed seed _initializer _default_value _nodes _operations_by_depth _inbound_nodes _outbound_nodes
+    outputs parent_nodes _unique_id _record_history _manual_input_spec
+    _y_pred_build_structure _y_true_build_structure
+    _exclude_from_weight_decay _exclude_from_weight_decay_pattern _exclude_from_weight_decay_cache
+    """.split()  # noqa: SIM905
+)
+_NAMED = (
+    keras.Operation,
+    keras.Variable,
+    keras.KerasTensor,
+    keras.optimizers.Optimizer,
+    keras.random.SeedGenerator,
+)  # by automatic names
+_WALKED = (keras.Operation, keras.Metric, keras.optimizers.Optimizer, keras.Loss)
+#: Of these it does not matter whether two users have one or two that are alike.
+_STATELESS = (
+    keras.DTypePolicy,
+    keras.InputSpec,
+    keras.Regularizer,
+    keras.constraints.Constraint,
+    keras.Loss,
+    keras.optimizers.schedules.LearningRateSchedule,
+)
+_VALUES = (bool, int, float, complex, bytes, type(None), type(Ellipsis))
+
+
+class _Walk:
+    """One pass over everything that can be reached from a model, each object once, in the order in which it is met."""
+
+    def __init__(self, model: keras.Model, named_data: bool) -> None:
+        self._parts: list[str] = [_global_settings()]
+        self._met: dict[int, int] = {}
+        self._waiting: deque[object] = deque()
+        self._variables: list[keras.Variable] = []
+        self._foreign: list[object] = []
+        self._kept: list[object] = []  # temporary objects, so that no `id` is given twice
+        self._model = model
+        self._all_names = _goes_by_names(model.optimizer)
+        outputs = list(map(internals.maker, getattr(model, "outputs", None) or ()))
+        inputs = map(internals.maker, getattr(model, "inputs", None) or ())
+        self._ends = set(map(id, [*inputs, *outputs])) if named_data else set()
+        # An output's name begins those of its own loss and metrics.
+        self._stands_for = {} if named_data else {one.name: f"<output {i}>" for i, one in enumerate(outputs)}
+
+    def result(self) -> Structure:
+        self._parts.append(self._token(self._model))
+        optimizer = self._model.optimizer
+        if getattr(optimizer, "weight_decay", None) is not None:  # asked, in place of ids and names of the variables
+            self._parts.append(str([internals.decays(optimizer, v) for v in self._model.trainable_variables]))
+        while self._waiting:
+            self._parts.append(self._described(self._waiting.popleft()))
+        return Structure("\n".join(self._parts), tuple(self._variables), tuple(self._foreign))
+
+    def _token(self, value: Any) -> str:  # noqa: ANN401
+        """Describe a value; an object by its number, its attributes follow later."""
+        kind = type(value)
+        if kind is str:
+            return repr(self._without_output(value) if self._stands_for else value)
+        if kind in _VALUES:
+            return repr(value)
+        if isinstance(value, dict):
+            return "{" + ",".join(f"{self._token(k)}:{self._token(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, list | tuple):
+            return ("(" if isinstance(value, tuple) else "[") + ",".join(map(self._token, value)) + "]"
+        if isinstance(value, set | frozenset):
+            return "set" + str(sorted(map(self._token, value)))
+        if isinstance(value, type):
+            return _public(value) or self._by_identity(value)
+        if isinstance(value, keras.Initializer):
+            return "initializer"
+        if isinstance(value, functools.partial):
+            return f"partial{self._token((value.func, value.args, value.keywords))}"
+        if inspect.ismethod(value):
+            return f"method{self._token((value.__func__, value.__self__))}"
+        if callable(value) and hasattr(value, "__qualname__"):
+            return _public(value) or self._by_identity(value)
+        if isinstance(value, np.ndarray | np.generic | tf.Tensor):
+            return self._array(value)
+        if isinstance(value, tf.DType | tf.TensorShape | np.dtype):
+            return repr(value)
+        if inspect.ismodule(value):
+            return value.__name__
+        if not _is_keras(kind):
+            foreign = self._by_identity(value)
+            return foreign + self._numbered(value) if isinstance(value, _WALKED) else foreign
+        if isinstance(value, _STATELESS) and not internals.is_compiled_loss(value):
+            return f"<{self._described(value)}>"
+        return self._numbered(value)
+
+    def _without_output(self, text: str) -> str:
+        for name, place in self._stands_for.items():
+            if text == name or text.startswith(f"{name}_"):
+                return place + text[len(name) :]
+        return text
+
+    def _array(self, value: Any) -> str:  # noqa: ANN401
+        if isinstance(value, tf.Tensor) and not hasattr(value, "numpy"):  # a symbol of a graph
+            return self._by_identity(value)
+        array = np.ascontiguousarray(value)
+        if array.dtype.kind not in "biufc":
+            return self._by_identity(value)
+        return f"array{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
+
+    def _numbered(self, value: object) -> str:
+        number = self._met.get(id(value))
+        if number is None:
+            number = self._met[id(value)] = len(self._met)
+            self._waiting.append(value)
+            self._kept.append(value)
+            if isinstance(value, keras.Variable):
+                self._variables.append(value)
+        return f"#{number}"
+
+    def _by_identity(self, value: object) -> str:
+        self._foreign.append(value)
+        return f"foreign{id(value)}"
+
+    def _described(self, value: object) -> str:
+        kind = type(value)
+        attributes = vars(value) if hasattr(value, "__dict__") else {}
+        parts = [f"{self._met.get(id(value), '')} {kind.__module__}.{kind.__qualname__}"]
+        named = self._all_names or id(value) in self._ends
+        for name, held in sorted(attributes.items()):
+            if name in _NO_MATTER or name.startswith("_self_"):
+                continue
+            if name == "_value" and isinstance(value, keras.Variable):
+                continue
+            if name in ("name", "_name") and isinstance(value, _NAMED) and not named:
+                continue
+            if name == "_keras_history":  # by the call that made it: a layer may have been called elsewhere before
+                held = internals.made_by(value)
+            parts.append(f"{name}={self._token(held)}")
+        return " ".join(parts)
+
+
+def _global_settings() -> str:
+    """Return what Keras and TensorFlow read while a step is traced."""
+    config = keras.config
+    policy = config.dtype_policy().name
+    tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    return f"{config.floatx()} {config.epsilon()} {config.image_data_format()} {policy} {tf32}"
+
+
+def _goes_by_names(optimizer: object) -> bool:
+    """Whether an optimizer knows variables by their names, as those that treat some of them differently do."""
+    return any(
+        isinstance(value, list | tuple | set) and any(isinstance(item, str) for item in value)
+        for name, value in vars(optimizer).items()
+        if name not in _NO_MATTER and not name.startswith("_self_")
+    )
+
+
+def _has_names(tree: Any) -> bool:  # noqa: ANN401
+    return isinstance(tree, dict) or (isinstance(tree, list | tuple) and any(map(_has_names, tree)))
+
+
+@functools.lru_cache(1024)
+def _is_keras(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "keras"
+
+
+@functools.lru_cache(1024)
+def _public(value: Callable) -> str | None:
+    """Return the full name of a function or class of Keras or TensorFlow that can be found under it; else None."""
+    module, name = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
+    if module.split(".")[0] not in ("keras", "tensorflow", "builtins"):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}.{name}" if found is value else None

@@ -1,0 +1,438 @@
+"""Models, data and arguments drawn by hypothesis, and what `fit` owes each of them.
+
+A case is plain data, so that a failure can be read and repeated. With `shuffle=False` and equal weights `fit` has to
+give what `model.fit` gives, or hand the run over in words.
+"""
+
+import warnings
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from hypothesis import strategies as st
+from keras import layers
+
+from batchlab import training
+
+ROWS = 44
+TOLERANCE = 1e-5
+
+some = st.sampled_from
+
+
+def options(**choices):
+    """A dict of options, each absent or one of its choices."""
+    return st.fixed_dictionaries({}, optional={name: some(values) for name, values in choices.items()})
+
+
+def named(*pairs):
+    """One of these classes by name, with options."""
+    return st.one_of(*(st.tuples(st.just(name), drawn) for name, drawn in pairs))
+
+
+# --- what a model is made of -------------------------------------------------------------------------
+
+REGULARIZERS = named(
+    ("L1", options(l1=[0.003])),
+    ("L2", options(l2=[0.02])),
+    ("L1L2", options(l1=[0.002], l2=[0.01])),
+    ("OrthogonalRegularizer", options(factor=[0.02], mode=["rows", "columns"])),
+)
+CONSTRAINTS = named(
+    ("MaxNorm", options(max_value=[0.6], axis=[0, 1])),
+    ("NonNeg", st.just({})),
+    ("UnitNorm", options(axis=[0, 1])),
+    ("MinMaxNorm", options(min_value=[0.2], max_value=[0.7], rate=[0.5], axis=[0, 1])),
+)
+SMOOTH = ["tanh", "sigmoid", "elu", "softplus", "gelu", "silu", "linear"]
+DENSE = st.fixed_dictionaries(
+    {"units": some([3, 5]), "activation": some([*SMOOTH, "relu", "softmax"])},
+    optional={
+        "use_bias": st.just(False),
+        "kernel_regularizer": REGULARIZERS,
+        "bias_regularizer": named(("L2", options(l2=[0.02]))),
+        "activity_regularizer": named(("L2", options(l2=[0.02]))),
+        "kernel_constraint": CONSTRAINTS,
+    },
+)
+HIDDEN = st.one_of(
+    st.tuples(st.just("Dense"), DENSE),
+    st.tuples(st.just("LayerNormalization"), options(epsilon=[0.01], center=[False], scale=[False])),
+    st.tuples(st.just("BatchNormalization"), options(momentum=[0.7], epsilon=[0.05], center=[False], scale=[False])),
+    st.tuples(st.just("UnitNormalization"), st.just({})),
+    st.tuples(st.just("LeakyReLU"), options(negative_slope=[0.3])),
+    st.tuples(st.just("ELU"), options(alpha=[0.5])),
+    st.tuples(st.just("Activation"), st.fixed_dictionaries({"activation": some(SMOOTH)})),
+)
+#: By the shape of a row: what turns it into a vector.
+FIRST = {
+    "table": st.just([]),
+    "sequence": st.one_of(
+        st.tuples(named(("Masking", options(mask_value=[0.0])), ("Activation", st.just({"activation": "linear"}))),
+                  named(("LSTM", st.just({"units": 3})), ("GRU", st.just({"units": 3})),
+                        ("SimpleRNN", st.just({"units": 3})), ("GlobalAveragePooling1D", st.just({})))).map(list),
+        st.tuples(named(("Conv1D", st.just({"filters": 2, "kernel_size": 2}))), named(("Flatten", st.just({})))
+                  ).map(list),
+    ),
+    "tokens": st.tuples(
+        named(("Embedding", options(mask_zero=[True]).map(lambda o: {"input_dim": 6, "output_dim": 3, **o}))),
+        named(("GlobalAveragePooling1D", st.just({})), ("GRU", st.just({"units": 3}))),
+    ).map(list),
+    "image": st.tuples(
+        named(("Conv2D", st.just({"filters": 2, "kernel_size": 3}))),
+        named(("MaxPooling2D", st.just({})), ("AveragePooling2D", st.just({"pool_size": 2}))),
+        named(("Flatten", st.just({}))),
+    ).map(list),
+}  # fmt: skip
+REDUCTION = {"reduction": ["sum", "mean", "mean_with_sample_weight", "sum_over_batch_size"]}
+#: By the kind of target: heads, losses, metrics.
+BINARY_LOSSES = named(
+    ("BinaryCrossentropy", options(label_smoothing=[0.1], from_logits=[True, False], **REDUCTION)),
+    ("BinaryFocalCrossentropy", options(gamma=[1.5], alpha=[0.3], apply_class_balancing=[True], label_smoothing=[0.1])),
+    ("MeanSquaredError", options(**REDUCTION)),
+    ("MeanAbsoluteError", options(**REDUCTION)),
+    ("Huber", options(delta=[0.3], **REDUCTION)),
+    ("LogCosh", options(**REDUCTION)),
+    ("Hinge", options(**REDUCTION)),
+    ("SquaredHinge", st.just({})),
+    ("Poisson", st.just({})),
+    ("Dice", options(axis=[(0,), None])),
+    ("Tversky", options(alpha=[0.3], beta=[0.7])),
+)
+CLASS_LOSSES = named(
+    ("CategoricalCrossentropy", options(label_smoothing=[0.1], from_logits=[True, False], **REDUCTION)),
+    ("CategoricalFocalCrossentropy", options(alpha=[0.4], gamma=[1.5], label_smoothing=[0.1])),
+    ("CategoricalHinge", st.just({})),
+    ("KLDivergence", st.just({})),
+    ("CosineSimilarity", options(axis=[-1, 0], **REDUCTION)),
+)
+INDEX_LOSSES = named(
+    ("SparseCategoricalCrossentropy", options(from_logits=[True, False], ignore_class=[0], **REDUCTION)),
+    ("Circle", options(gamma=[2.0], margin=[0.2])),
+    ("CategoricalGeneralizedCrossEntropy", options(q=[0.3])),
+)
+NUMBER_LOSSES = named(
+    ("MeanSquaredError", options(**REDUCTION)),
+    ("MeanAbsoluteError", st.just({})),
+    ("MeanAbsolutePercentageError", st.just({})),
+    ("MeanSquaredLogarithmicError", st.just({})),
+    ("Huber", options(delta=[0.3, 2.0], **REDUCTION)),
+    ("LogCosh", st.just({})),
+    ("CosineSimilarity", options(axis=[-1, 0])),
+)
+TARGETS = {
+    "binary": (BINARY_LOSSES, 1, ["sigmoid", "linear", "tanh"]),
+    "one-hot": (CLASS_LOSSES, 3, ["softmax", "linear", "sigmoid"]),
+    "index": (INDEX_LOSSES, 3, ["softmax", "linear"]),
+    "numbers": (NUMBER_LOSSES, 2, ["linear", "softplus"]),
+}
+METRICS = {
+    "binary": named(
+        ("BinaryAccuracy", options(threshold=[0.3])),
+        ("BinaryCrossentropy", options(from_logits=[True], label_smoothing=[0.1])),
+        ("AUC", options(num_thresholds=[20], curve=["PR"], summation_method=["minoring"])),
+        ("Precision", options(thresholds=[0.4])),
+        ("Recall", options(thresholds=[[0.3, 0.6]])),
+        ("TruePositives", st.just({})),
+        ("FalseNegatives", options(thresholds=[0.2])),
+        ("MeanSquaredError", st.just({})),
+        ("Hinge", st.just({})),
+        ("R2Score", st.just({})),
+        ("PrecisionAtRecall", st.just({"recall": 0.5, "num_thresholds": 20})),
+    ),
+    "one-hot": named(
+        ("CategoricalAccuracy", st.just({})),
+        ("TopKCategoricalAccuracy", options(k=[2])),
+        ("CategoricalCrossentropy", options(label_smoothing=[0.1])),
+        ("CosineSimilarity", options(axis=[-1, 0])),
+        ("F1Score", options(average=[None, "macro", "micro"], threshold=[0.4])),
+        ("FBetaScore", options(average=["weighted"], beta=[2.0])),
+        ("OneHotMeanIoU", st.just({"num_classes": 3})),
+        ("KLDivergence", st.just({})),
+    ),
+    "index": named(
+        ("SparseCategoricalAccuracy", st.just({})),
+        ("SparseTopKCategoricalAccuracy", options(k=[2])),
+        ("SparseCategoricalCrossentropy", options(from_logits=[True])),
+    ),
+    "numbers": named(
+        ("MeanAbsoluteError", st.just({})),
+        ("RootMeanSquaredError", st.just({})),
+        ("LogCoshError", st.just({})),
+        ("MeanAbsolutePercentageError", st.just({})),
+        ("R2Score", options(class_aggregation=["variance_weighted_average"])),
+        ("CosineSimilarity", options(axis=[-1])),
+    ),
+}  # fmt: skip
+EVERY = dict(  # noqa: C408
+    clipvalue=[0.05], clipnorm=[0.3], global_clipnorm=[0.3], use_ema=[True], weight_decay=[0.02],
+    gradient_accumulation_steps=[2], loss_scale_factor=[4.0],
+)  # fmt: skip
+OPTIMIZERS = named(
+    ("SGD", options(momentum=[0.5], nesterov=[True], **EVERY)),
+    ("RMSprop", options(rho=[0.7], momentum=[0.4], centered=[True], **EVERY).map(lambda o: {"epsilon": 0.01, **o})),
+    ("Adam", options(beta_1=[0.7], beta_2=[0.9], amsgrad=[True], **EVERY).map(lambda o: {"epsilon": 0.01, **o})),
+    ("AdamW", options(beta_1=[0.7], **EVERY).map(lambda o: {"epsilon": 0.01, **o})),
+    ("Adamax", options(beta_2=[0.9], **EVERY).map(lambda o: {"epsilon": 0.01, **o})),
+    ("Nadam", options(beta_1=[0.7], **EVERY).map(lambda o: {"epsilon": 0.01, **o})),
+    ("Adagrad", options(initial_accumulator_value=[0.3], **EVERY)),
+    ("Adadelta", options(rho=[0.8], **EVERY).map(lambda o: {"epsilon": 0.01, **o})),
+    ("Ftrl", options(l1_regularization_strength=[0.001], l2_regularization_strength=[0.01], beta=[0.1])),
+    ("Adafactor", st.just({})),
+)
+LATER = named(  # what is set after building, before compile
+    ("frozen layer", st.just({})),
+    ("frozen weight", st.just({})),
+    ("regularizer of a weight", st.just({})),
+    ("constraint of a weight", st.just({})),
+)
+X_FORMS = some(["float32", "float64", "int64", "bool", "big-endian", "strided", "fortran", "frame", "dict"])
+Y_FORMS = some(["as is", "column", "series", "frame", "int32", "float64", "bool", "big-endian"])
+
+
+def _with_head(kind):
+    loss, outputs, heads = TARGETS[kind]
+    return st.fixed_dictionaries(
+        {
+            "target": st.just(kind),
+            "outputs": st.just(outputs),
+            "head": some(heads),
+            "loss": loss,
+            "metrics": st.lists(METRICS[kind], max_size=3),
+            "weighted_metrics": st.lists(METRICS[kind], max_size=1),
+        }
+    )
+
+
+def _row(kind):
+    return st.fixed_dictionaries({"row": st.just(kind), "first": FIRST[kind]})
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "rows": st.one_of(*map(_row, ["table", "table", "table", "sequence", "tokens", "image"])),
+        "hidden": st.lists(HIDDEN, max_size=3),
+        "end": st.one_of(*map(_with_head, TARGETS)),
+        "optimizer": OPTIMIZERS,
+        "rate": some([0.003, 0.02]),
+        "schedule": some([False, False, False, True]),
+        "functional": st.booleans(),
+        "later": st.lists(LATER, max_size=1),
+        "x": X_FORMS,
+        "y": Y_FORMS,
+        "weights": some([None, None, "array", "column", "classes"]),
+        "validation": some([None, "split", "split", "data"]),
+        "batch_size": some([7, 11, 16, 64]),
+        "callback": some([None, None, "early stopping", "rate"]),
+        "numbers": st.integers(0, 9),
+    }
+)
+
+
+# --- made of it --------------------------------------------------------------------------------------
+
+
+def built(home, pair):
+    """What a pair of a name and options stands for."""
+    name, chosen = pair
+    inner = {
+        key: built(keras.constraints if key.endswith("constraint") else keras.regularizers, value)
+        for key, value in chosen.items()
+        if key.endswith(("regularizer", "constraint"))
+    }
+    return getattr(home, name)(**chosen | inner)
+
+
+def model_of(case):
+    """A compiled model; the same weights on every call."""
+    keras.utils.clear_session(free_memory=False)  # metrics, whose names are part of the history, are counted anew
+    keras.utils.set_random_seed(case["numbers"])
+    end, rows = case["end"], case["rows"]
+    shape = {"table": (3,), "sequence": (4, 2), "tokens": (4,), "image": (6, 6, 1)}[rows["row"]]
+    inner = [built(layers, pair) for pair in [*rows["first"], *case["hidden"]]]
+    head = layers.Dense(end["outputs"], end["head"])
+    inputs = keras.Input(shape, name="features")
+    if case["functional"]:
+        hidden = inputs
+        for layer in inner:
+            hidden = layer(hidden)
+        model = keras.Model(inputs, head(hidden))
+    else:
+        model = keras.Sequential([inputs, *inner, head])
+    for what, _ in case["later"]:
+        layer = next((one for one in [*inner, head] if one.trainable_weights), head)
+        if what == "frozen layer":
+            layer.trainable = len(inner) == 0 or layer is head
+        elif what == "frozen weight":
+            layer.trainable_weights[-1].trainable = False
+        elif what == "regularizer of a weight":
+            layer.trainable_weights[0].regularizer = keras.regularizers.L2(0.05)
+        else:
+            layer.trainable_weights[0].constraint = keras.constraints.MaxNorm(0.5)
+    name, chosen = case["optimizer"]
+    clips = [option for option in ("clipnorm", "clipvalue", "global_clipnorm") if option in chosen]
+    chosen = {option: value for option, value in chosen.items() if option not in clips[1:]}
+    if chosen.get("nesterov") and not chosen.get("momentum"):
+        chosen["momentum"] = 0.5
+    rate = case["rate"]
+    if case["schedule"]:
+        rate = keras.optimizers.schedules.ExponentialDecay(rate, 3, 0.8)
+    model.compile(
+        getattr(keras.optimizers, name)(rate, **chosen),
+        built(keras.losses, end["loss"]),
+        metrics=[built(keras.metrics, pair) for pair in end["metrics"]],
+        weighted_metrics=[built(keras.metrics, pair) for pair in end["weighted_metrics"]],
+    )
+    return model
+
+
+def data_of(case):
+    """Features, targets and the further arguments of `fit`."""
+    generator = np.random.default_rng(case["numbers"])
+    row, kind = case["rows"]["row"], case["end"]["target"]
+    shape = {"table": (3,), "sequence": (4, 2), "tokens": (4,), "image": (6, 6, 1)}[row]
+    x = generator.normal(size=(ROWS, *shape)).astype(np.float32)
+    if row == "sequence":
+        x[: ROWS // 2, 2:] = 0
+    if row == "tokens":
+        x = generator.integers(0, 6, size=(ROWS, *shape)).astype(np.float32)
+    score = x.reshape(ROWS, -1)[:, :3].sum(axis=1)
+    classes = np.digitize(score, np.quantile(score, [0.3, 0.7]))
+    y = {
+        "binary": (score > np.median(score)).astype(np.float32),
+        "one-hot": np.eye(3, dtype=np.float32)[classes],
+        "index": classes.astype(np.float32),
+        "numbers": np.abs(np.stack([score, score**2], 1)).astype(np.float32) + 0.5,
+    }[kind]
+    arguments = {"batch_size": case["batch_size"], "epochs": 3, "shuffle": False}
+    weights = generator.uniform(0.2, 2, ROWS).astype(np.float32)
+    if case["weights"] == "classes" and kind != "numbers":
+        arguments["class_weight"] = {0: 0.5, 1: 2.0}
+    elif case["weights"] is not None:
+        arguments["sample_weight"] = weights[:, None] if case["weights"] == "column" else weights
+    if case["validation"] == "split":
+        arguments["validation_split"] = 0.3
+    elif case["validation"] == "data":
+        arguments["validation_data"] = (in_form(x[:17] + 0.1, case["x"]), in_form(y[:17], case["y"]))
+    return in_form(x, case["x"]), in_form(y, case["y"]), arguments
+
+
+def in_form(array, form):
+    """The same numbers in another form, where it can hold them."""
+    whole = np.array_equal(array, np.rint(array))
+    if form == "frame" and array.ndim == 2:
+        return pd.DataFrame(array, index=np.arange(len(array))[::-1])
+    if form == "series" and array.ndim == 1:
+        return pd.Series(array, index=np.arange(len(array))[::-1])
+    if form == "column" and array.ndim == 1:
+        return array[:, None]
+    if form == "dict":
+        return {"features": array}
+    if form == "strided":
+        return np.repeat(array, 2, axis=0)[::2]
+    if form == "fortran":
+        return np.asfortranarray(array)
+    if form == "big-endian":
+        return array.astype(">f4")
+    if form in ("int32", "int64"):
+        return np.rint(array).astype(form)
+    if form == "bool":
+        return array > 0.5 if whole or array.ndim > 1 else array
+    return array.astype("float64") if form == "float64" else array
+
+
+def callbacks_of(case):
+    """Callbacks of one run."""
+    if case["callback"] == "early stopping":
+        return [keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True, start_from_epoch=0)]
+    if case["callback"] == "rate" and not case["schedule"]:
+        return [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.7)]
+    return None
+
+
+# --- what is owed ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def handed_over():
+    """Note whether `model.fit` was called, and what was said."""
+    seen = SimpleNamespace(calls=0)
+    own = keras.Model.fit
+
+    def fit(self, *arguments, **named_arguments):
+        seen.calls += 1
+        return own(self, *arguments, **named_arguments)
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        patch.setattr(keras.Model, "fit", fit)
+        yield seen
+    seen.warnings = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+
+
+def plainly(case, moved=0.0):
+    """What `model.fit` gives, from weights that are moved by this share."""
+    x, y, arguments = data_of(case)
+    model = model_of(case)
+    for weight in model.weights if moved else ():
+        if "float" in weight.dtype:
+            weight.assign(weight * (1 + moved * np.sign(np.cos(np.arange(weight.numpy().size)).reshape(weight.shape))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        history = model.fit(x, y, verbose=0, callbacks=callbacks_of(case), **arguments).history
+    return results(model, history)
+
+
+def results(model, history):
+    """All figures by name, and all state."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return history | {f"variable {i}": v.numpy().astype(float) for i, v in enumerate(variables)}
+
+
+def hold(case):
+    """Train both ways and compare all figures and all state.
+
+    Returns:
+        What was said of a hand-over, or why nothing could be compared; None if both are equal.
+    """
+    x, y, arguments = data_of(case)
+    try:
+        expected = plainly(case)
+    except tf.errors.OpError as error:  # found in the data, in the middle of a step: XLA has no such checks
+        return f"Keras fails in its graph: {type(error).__name__}"
+    except Exception as error:  # what Keras refuses we need not serve, but neither may we train it
+        with pytest.raises(Exception), warnings.catch_warnings():  # noqa: B017
+            warnings.simplefilter("ignore")
+            training.fit(model_of(case), x, y, callbacks=callbacks_of(case), **arguments)
+        return f"Keras refuses: {type(error).__name__}"
+    model = model_of(case)
+    with handed_over() as seen:
+        history = training.fit(model, x, y, callbacks=callbacks_of(case), **arguments).history
+    said = [text for text in seen.warnings if "Training with keras.Model.fit" in text]
+    assert len(said) == seen.calls <= 1, seen.warnings
+    found = results(model, history)
+    assert list(found) == list(expected), (list(found), list(expected))
+    if np.isnan(expected["loss"]).any():
+        np.testing.assert_array_equal(np.isnan(found["loss"]), np.isnan(expected["loss"]))
+        return "the loss became NaN"
+    off = [distance(a, b) for a, b in zip(found.values(), expected.values(), strict=True)]
+    if max(off) > TOLERANCE:
+        # Is it the engine, or do these numbers blow up rounding, so that Keras differs from itself as much?
+        itself = [distance(a, b) for a, b in zip(plainly(case, 1e-6).values(), expected.values(), strict=True)]
+        worst = int(np.argmax(off))
+        assert max(itself) > off[worst] / 4, f"{list(expected)[worst]}: {off[worst]:.2g}, and Keras {max(itself):.2g}"
+        return "rounding is blown up"
+    return said[0] if said else None
+
+
+def distance(ours, theirs):
+    """How far two arrays are apart at most, relative to the largest entry if that is above 1."""
+    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+    if np.array_equal(ours, theirs, equal_nan=True):
+        return 0.0
+    far = np.abs(ours - theirs).max()
+    return np.inf if np.isnan(far) else far / max(1.0, np.abs(theirs).max())

@@ -1,0 +1,18 @@
+"""`fit` equals `model.fit` on what hypothesis draws, or hands over; `make fuzz` draws any number more."""
+
+import pytest
+from generated import CASES, hold
+from hypothesis import HealthCheck, Phase, given, settings
+
+
+@pytest.mark.thorough
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(CASES)
+def test_whatever_is_drawn_is_trained_as_keras_does_or_handed_over(case):
+    hold(case)
