@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: run test test-thorough profile test-colab reference bench sweep cluster study check-study book browser mutants lab lint lock colab
+.PHONY: run test test-thorough profile test-colab fuzz reference bench sweep cluster study check-study book browser mutants lab lint lock colab
 
 run: .venv/installed  ## execute every notebook into build/notebooks, print documented against measured, and build the web book
 	$(PY) tools/run_notebooks.py
@@ -22,6 +22,9 @@ test-colab: .venv-colab/installed  ## what rests on Keras, TensorFlow or drawing
 		tests/test_fit_contract.py tests/test_fit_seeds.py tests/test_fit_seeds_equality.py tests/test_fit_seeds_models.py tests/test_fit_seeds_one_by_one.py tests/test_keras_internals.py tests/test_cache.py tests/test_device.py tests/test_resume.py \
 		tests/test_xla.py tests/test_helpers.py tests/test_descent.py tests/test_autodiff.py tests/test_checkpointing.py \
 		tests/test_style.py tests/test_graphs.py tests/test_curvature.py tests/test_sweep.py
+
+fuzz: .venv/installed  ## models, data and arguments drawn at random, trained by fit and by model.fit: make fuzz OPTIONS="1000 --seed 7"
+	$(PY) tools/fuzz.py $(OPTIONS)
 
 reference: .venv/installed  ## plain Keras from 40 seeds anew, for the test of distributions
 	$(PY) tools/keras_reference.py
