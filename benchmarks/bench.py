@@ -32,6 +32,7 @@ prepare()  # before anything imports TensorFlow, which is talkative
 import devices  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from calls import Calls  # noqa: E402
 from contestants import Contestant, Task, Unavailable, compiled_fit, contestants, plain_keras, versions  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
@@ -248,6 +249,8 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
         on_devices[chain] = list(_cells(devices.contestants(chain), *chain.rows(), chain.batch_size, plan, missing))
     groups += on_devices.values()
 
+    say("warm-up: calls")
+    calls, called = Calls.prepare(x, y), []
     # What is alive now stays: looking through it before every sample would take longer than most samples.
     gc.collect()
     gc.freeze()
@@ -259,6 +262,7 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
         for group in groups:
             for cell in dice.sample(group, len(group)):
                 cell.sample()
+        called.append(calls.sample())
         if number < plan.first_curves:
             first_curves.append(first_curve())
 
@@ -282,7 +286,8 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
             "seconds": spread([sample["total"] for sample in first_curves]),
             "stages": first_curves,
         },
-        "targets": [target.record() for target in targets(steps, [sample["total"] for sample in first_curves])],
+        "calls": {name: spread([sample[name] for sample in called]) for name in called[0]},
+        "targets": [target.record() for target in targets(steps, [sample["total"] for sample in first_curves], called)],
     }
 
 
@@ -319,12 +324,13 @@ def first_curve() -> dict[str, float]:
     return {**json.loads(stages), "total": total}
 
 
-def targets(cells: list[Cell], first_curves: list[float]) -> list[Target]:
+def targets(cells: list[Cell], first_curves: list[float], calls: list[dict[str, float]]) -> list[Target]:
     """The targets, each ratio formed within its round.
 
     Args:
         cells: Those of the cost of a step.
         first_curves: Seconds until the first curve is drawn.
+        calls: Seconds of whole calls, of each round; see `calls`.
     """
     found = {(cell.contestant, cell.batch_size): cell for cell in cells}
 
@@ -343,6 +349,14 @@ def targets(cells: list[Cell], first_curves: list[float]) -> list[Target]:
         ratio(1, many, "C loop", 1, "processor time"),
         ratio(1, many, "C loop", 32, "wall clock"),
         ratio(1, many, "C loop", 250, "wall clock"),
+        Target("model.fit / fit, a call of one update", 25, True, [one["model.fit"] / one["fit"] for one in calls]),
+        Target("...with validation", 25, True, [one["model.fit, validated"] / one["fit, validated"] for one in calls]),
+        Target(
+            "check / model.fit, first epoch",
+            0.05,
+            False,
+            [one["check"] / one["model.fit, first epoch"] for one in calls],
+        ),
         Target("first curve of a new process, programs kept on disk", 5, False, first_curves, " s"),
     ]
 
@@ -350,6 +364,13 @@ def targets(cells: list[Cell], first_curves: list[float]) -> list[Target]:
 def spread(samples: list[float]) -> dict:
     """Median, smallest, largest and all samples."""
     return {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "samples": samples}
+
+
+def scaled(figures: dict, factor: float) -> dict:
+    """Return a spread in another unit."""
+    return {
+        name: [factor * v for v in value] if name == "samples" else factor * value for name, value in figures.items()
+    }
 
 
 def machine() -> dict:
@@ -412,6 +433,11 @@ def report(results: dict) -> str:
     if results["devices"]:
         parts.append(f"On a graphics card: microseconds a step\n{_devices(results['devices'])}")
 
+    rows = [
+        {"call": name, "median": short(1e3 * figures["median"]), "min to max": _range(scaled(figures, 1e3))}
+        for name, figures in results["calls"].items()
+    ]
+    parts.append(f"Whole calls, the model known: milliseconds\n{pd.DataFrame(rows).to_string(index=False)}")
     stages = results["first_curve"]["stages"]
     medians = {name: statistics.median(stage[name] for stage in stages) for name in stages[0]}
     lines = [f"  {seconds:5.2f} s  {name}" for name, seconds in medians.items()]

@@ -37,6 +37,13 @@ def library(tmp_path_factory):
     return contestants.build_c(tmp_path_factory.mktemp("c"))[0]
 
 
+#: Seconds, of two rounds.
+CALLS = [
+    {"model.fit": 5.0, "fit": 0.1, "model.fit, validated": 4.0, "fit, validated": 1.0}
+    | {"check": 0.2, "model.fit, first epoch": 10.0},
+] * 2
+
+
 # --- the C loop --------------------------------------------------------------------------------------
 
 
@@ -119,7 +126,7 @@ def test_ratios_are_formed_within_rounds():
         cell("C loop", 0.2, 0.5, 0.5),
         cell("fit_seeds, S = 128", 0.1, 0.6, 0.4, cpu=[0.2, 0.6, 0.8]),
     ]
-    found = [target.record() for target in bench.targets(cells, [4.0, 5.0])]
+    found = [target.record() for target in bench.targets(cells, [4.0, 5.0], CALLS)]
     assert [(target["met"], target["samples"] and round(target["median"], 6)) for target in found] == [
         (False, 600),  # in two rounds of three
         (True, 5),
@@ -127,16 +134,19 @@ def test_ratios_are_formed_within_rounds():
         (False, 1.2),
         (None, []),  # no cells of batch size 32 and 250
         (None, []),
+        (True, 50),
+        (False, 4),
+        (True, 0.02),
         (True, 4.5),
     ]
-    assert [target["rounds_reached"] for target in found] == [2, 3, 1, 1, 0, 0, 2]
+    assert [target["rounds_reached"] for target in found] == [2, 3, 1, 1, 0, 0, 2, 0, 2, 2]
     assert [round(value, 6) for value in found[1]["samples"]] == [5, 4, 6]
     assert (found[0]["min"], found[0]["max"]) == (pytest.approx(300), pytest.approx(600))
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed():
-    met = [target.met for target in bench.targets([cell("model.fit", 400), cell("fit", 1)], [9.0])]
-    assert met == [False, None, None, None, None, None, False]
+    met = [target.met for target in bench.targets([cell("model.fit", 400), cell("fit", 1)], [9.0], CALLS)]
+    assert met == [False, None, None, None, None, None, True, False, True, False]
 
 
 def test_a_target_is_met_in_four_rounds_of_five():

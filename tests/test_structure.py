@@ -34,7 +34,7 @@ NEEDED = {
 #: Another value, where it does not follow from the default.
 OTHER = {
     "activation": "tanh", "recurrent_activation": "tanh", "reduction": "sum", "axis": 1, "regularizer": "l2",
-    "constraint": "nonneg", "threshold": 0.3, "thresholds": [0.2], "average": "macro", "ignore_class": 1,
+    "constraint": "non_neg", "threshold": 0.3, "thresholds": [0.2], "average": "macro", "ignore_class": 1,
     "weight_decay": 0.02, "clipnorm": 0.5, "clipvalue": 0.5, "global_clipnorm": 0.5, "curve": "PR",
     "summation_method": "minoring", "class_aggregation": "variance_weighted_average", "padding": "same",
     "strides": 3, "noise_shape": (None, 1), "implementation": 1, "bias_regularizer": "l2", "loss_scale_factor": 4.0,

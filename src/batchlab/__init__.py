@@ -1,9 +1,13 @@
 """The engines behind the notebooks of Batch Size Lab, a room for each topic; `from batchlab import fit, fit_seeds`.
 
-Imports nothing until a name is asked for: the set-up of a notebook runs before TensorFlow is there.
+Imports nothing heavy until a name is asked for: the set-up of a notebook runs before TensorFlow is there.
 """
 
 from importlib import import_module
+
+from batchlab.backend import require_tensorflow
+
+require_tensorflow()
 
 _ROOMS = {
     "fit": "batchlab.training",

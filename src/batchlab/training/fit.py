@@ -57,8 +57,8 @@ def fit(
       Keras averages over batches where the last one is smaller.
     - Dropout draws other masks than uncompiled Keras does.
     - A missing or infinite number in the data is refused.
-    - Where TensorFlow's own kernels guard against 0 / 0, as in the derivative of a root at 0, XLA's give NaN, in Keras's
-      compiled steps as in these. A loss that became NaN is spoken of.
+    - Where TensorFlow's own kernels guard against 0 / 0, as in the derivative of a root at 0, XLA's give NaN, in
+      Keras's compiled steps as in these. A loss that became NaN is spoken of.
 
     The model and its optimizer hold the trained state afterwards, so `evaluate`, `predict`, `save` and a
     further `fit` go on from there. What cannot be compiled (a `tf.data` input, a callback that wants every

@@ -58,14 +58,15 @@ def fit_seeds(
     A seed decides a run's initial weights (`draw_weights`) and its shuffles, so that a run does not depend
     on which others ran with it, and `fit` with the same weights and seed repeats it. Chains of Dense layers
     with an elementwise optimizer are trained side by side; other models one after the other, with a warning that
-    says why.
+    says why. So is a model whose step side by side does not give what Keras's step gives, which is compared before
+    anything is trained.
 
     The arguments say three things. What one run is: `batch_size`, `epochs` and whatever else `fit` takes for it. How
     the runs differ: `seeds`, `learning_rates`, and what they are told to share, `initial_weights` or `shuffle_seed`.
     What may be used and shown: `keep_weights`, `memory_budget`, `verbose`.
 
     Args:
-        build_model: Returns a compiled model; called without arguments.
+        build_model: Returns a compiled model, a new one with new layers at every call; called without arguments.
         x: Features, shape (rows, features).
         y: Targets, shape (rows,) or (rows, outputs).
         seeds: Their number, for 0, 1, 2, …, or the seeds themselves: distinct whole numbers of at least 0.
@@ -88,10 +89,11 @@ def fit_seeds(
         runs in a first axis.
 
     Raises:
-        ValueError: As `fit` does; also for seeds that are below 0 or not distinct, and for learning rates that
-            are not positive or that meet a schedule.
-        TypeError: `build_model` is no function; a size, a seed or a rate is not a number of its kind; `fit` knows
-            no argument of this name.
+        ValueError: As `fit` does; also for seeds that are below 0 or not distinct, for learning rates that are not
+            positive or that meet a schedule, for a `build_model` that returns a model or a layer again, and for a
+            metric of several numbers, which has no column.
+        TypeError: `build_model` is no function, or returns no model; a size, a seed or a rate is not a number of its
+            kind; `fit` knows no argument of this name.
         KeyboardInterrupt: Ctrl-C, which ends all runs within a second, once no program is being compiled.
     """
     seeds = _checked_seeds(seeds)

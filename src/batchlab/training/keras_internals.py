@@ -77,9 +77,9 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     return _read(model, "_loss_tracker")
 
 
-def is_compiled_loss(value: object) -> bool:
-    """Whether this is what `compile` makes of a loss, or of the losses of several outputs."""
-    return isinstance(value, _read(compile_utils, "CompileLoss"))
+def is_compiled_loss(kind: type) -> bool:
+    """Whether this is the class of what `compile` makes of a loss, or of the losses of several outputs."""
+    return issubclass(kind, _read(compile_utils, "CompileLoss"))
 
 
 def compiled_metrics(model: keras.Model) -> list[tuple[keras.metrics.Metric, bool]]:

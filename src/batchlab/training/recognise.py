@@ -114,11 +114,23 @@ def _wants_batches(callback: keras.callbacks.Callback) -> bool:
 # --- all parameters in one vector: FlatProgram -------------------------------------------------------
 
 
+_KNOWN = 256
+_not_flat: dict[str, str | None] = {}
+
+
 def why_not_flat(subject: Subject) -> str | None:
     """Say why a built model's parameters cannot be trained as one vector."""
-    model = subject.model
     if not subject.shared:
         return "it has code or state of its own"
+    text = subject.structure.text  # which tells all that is asked below
+    if text not in _not_flat:
+        if len(_not_flat) >= _KNOWN:
+            _not_flat.clear()
+        _not_flat[text] = _why_not_flat(subject.model)
+    return _not_flat[text]
+
+
+def _why_not_flat(model: keras.Model) -> str | None:
     if type(model) is not keras.Sequential and type(model).__name__ != "Functional":
         return "it is neither Sequential nor functional"
     if len(model.inputs) != 1 or len(model.outputs) != 1:

@@ -11,11 +11,8 @@ import tensorflow as tf
 
 def read(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
     """Return the present values; later assignments do not change them."""
-    handles = [variable.value.handle for variable in variables]
-    return [
-        tf.raw_ops.ReadVariableOp(resource=handle, dtype=variable.dtype)
-        for handle, variable in zip(handles, variables, strict=True)
-    ]
+    own = [variable.value for variable in variables]
+    return [tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype) for variable in own]
 
 
 def write(variables: Sequence[keras.Variable], values: Sequence) -> None:

@@ -83,6 +83,8 @@ _STATELESS = (
     keras.Loss,
     keras.optimizers.schedules.LearningRateSchedule,
 )
+_NAMES = frozenset({"name", "_name"})
+_VALUE = frozenset({"_value"})
 _VALUES = (bool, int, float, complex, bytes, type(None), type(Ellipsis))
 
 
@@ -116,20 +118,27 @@ class _Walk:
     def _token(self, value: Any) -> str:  # noqa: ANN401
         """Describe a value; an object by its number, its attributes follow later."""
         kind = type(value)
-        if kind is str:
-            return repr(self._without_output(value) if self._stands_for else value)
-        if kind in _VALUES:
+        form = _form(kind)
+        if form == "value":
             return repr(value)
-        if isinstance(value, dict):
+        if form == "text":
+            return repr(self._without_output(value) if self._stands_for else value)
+        if form == "list":
+            return "[" + ",".join(map(self._token, value)) + "]"
+        if form == "tuple":
+            return "(" + ",".join(map(self._token, value)) + ")"
+        if form == "dict" or (form == "other" and isinstance(value, dict)):  # TensorFlow wraps some of them
             return "{" + ",".join(f"{self._token(k)}:{self._token(v)}" for k, v in value.items()) + "}"
-        if isinstance(value, list | tuple):
-            return ("(" if isinstance(value, tuple) else "[") + ",".join(map(self._token, value)) + "]"
-        if isinstance(value, set | frozenset):
+        if form == "object":
+            return self._numbered(value)
+        if form == "stateless":
+            return f"<{self._described(value)}>"
+        if form == "set":
             return "set" + str(sorted(map(self._token, value)))
+        if form == "initializer":
+            return form
         if isinstance(value, type):
             return _public(value) or self._by_identity(value)
-        if isinstance(value, keras.Initializer):
-            return "initializer"
         if isinstance(value, functools.partial):
             return f"partial{self._token((value.func, value.args, value.keywords))}"
         if inspect.ismethod(value):
@@ -142,12 +151,8 @@ class _Walk:
             return repr(value)
         if inspect.ismodule(value):
             return value.__name__
-        if not _is_keras(kind):
-            foreign = self._by_identity(value)
-            return foreign + self._numbered(value) if isinstance(value, _WALKED) else foreign
-        if isinstance(value, _STATELESS) and not internals.is_compiled_loss(value):
-            return f"<{self._described(value)}>"
-        return self._numbered(value)
+        foreign = self._by_identity(value)
+        return foreign + self._numbered(value) if isinstance(value, _WALKED) else foreign
 
     def _without_output(self, text: str) -> str:
         for name, place in self._stands_for.items():
@@ -182,13 +187,12 @@ class _Walk:
         attributes = vars(value) if hasattr(value, "__dict__") else {}
         parts = [f"{self._met.get(id(value), '')} {kind.__module__}.{kind.__qualname__}"]
         named = self._all_names or id(value) in self._ends
-        for name, held in sorted(attributes.items()):
-            if name in _NO_MATTER or name.startswith("_self_"):
+        without = frozenset() if named or not issubclass(kind, _NAMED) else _NAMES
+        without |= _VALUE if issubclass(kind, keras.Variable) else frozenset()
+        for name in sorted(attributes):
+            if name in _NO_MATTER or name in without or name.startswith("_self_"):
                 continue
-            if name == "_value" and isinstance(value, keras.Variable):
-                continue
-            if name in ("name", "_name") and isinstance(value, _NAMED) and not named:
-                continue
+            held = attributes[name]
             if name == "_keras_history":  # by the call that made it: a layer may have been called elsewhere before
                 held = internals.made_by(value)
             parts.append(f"{name}={self._token(held)}")
@@ -217,8 +221,23 @@ def _has_names(tree: Any) -> bool:  # noqa: ANN401
 
 
 @functools.lru_cache(1024)
-def _is_keras(kind: type) -> bool:
-    return kind.__module__.split(".")[0] == "keras"
+def _form(kind: type) -> str:
+    """Say how values of a type are described; "other" where that depends on the value."""
+    if kind is str:
+        return "text"
+    for form, kinds in (
+        ("value", _VALUES),
+        ("dict", dict),
+        ("list", list),
+        ("tuple", tuple),
+        ("set", (set, frozenset)),
+        ("initializer", keras.Initializer),
+    ):
+        if issubclass(kind, kinds):
+            return form
+    if kind.__module__.split(".")[0] != "keras":
+        return "other"
+    return "stateless" if issubclass(kind, _STATELESS) and not internals.is_compiled_loss(kind) else "object"
 
 
 @functools.lru_cache(1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -80,7 +80,8 @@ class FlatProgram:
         Returns:
             One value an epoch for each figure.
         """
-        self._load(subject)
+        state = self._state(subject.model)
+        self._load(state)
         logs = []
         try:
             for block, count in in_blocks(orders, len(train)):
@@ -88,7 +89,8 @@ class FlatProgram:
                 logs.append({name: values.numpy()[:count] for name, values in result.items()})
                 advance(count)
         finally:  # after Ctrl-C too, the model holds what has been trained, as it does in Keras
-            self._store(subject)
+            self._store(state)
+            copy(self._model.metrics_variables, subject.model.metrics_variables)
         return joined(logs)
 
     def step(self, subject: Subject, gradients: list[tf.Tensor]) -> Step:
@@ -98,7 +100,9 @@ class FlatProgram:
             subject: As at the beginning of training.
             gradients: What the optimizer is to be given.
         """
-        self._load(subject)
+        model = subject.model
+        state = self._state(model)
+        self._load(state)
         x, y, weight = keras.tree.map_structure(lambda a: a if a is None else tf.constant(a), subject.batch)
         self._model.reset_metrics()
         self._measure(x, y, weight, self._weights(), training=False)
@@ -107,32 +111,29 @@ class FlatProgram:
         own = self._gradients(x, y, weight)
         self._apply([tf.zeros(shape) if g is None else g for g, shape in zip(gradients, self._shapes, strict=True)])
         figures = plain(self._model.get_metrics_result())
-        self._store(subject)
-        model = subject.model
+        self._store(state)
         return Step(figures, evaluated, own, read([*model.variables, *model.optimizer.variables]))
 
-    def _load(self, subject: Subject) -> None:
-        model = subject.model
+    def _state(self, model: keras.Model) -> tuple[list[tuple], list[tuple]]:
+        """Return what of a model's state is what of ours: pairs of scalars, and vectors with the arrays in them."""
         scalars, slots = internals.optimizer_state(model.optimizer, model.trainable_variables)
         flat_scalars, flat_slots = internals.optimizer_state(self._optimizer, [self._theta])
-        copy(scalars, flat_scalars)
-        targets = [self._theta, *(flat for (flat,) in flat_slots.values())]
-        sources = [model.trainable_variables, *(slots[name] for name in flat_slots)]
-        write(targets, [np.concatenate([value.numpy().ravel() for value in read(source)]) for source in sources])
+        vectors = [(self._theta, model.trainable_variables)]
+        vectors += [(flat, slots[name]) for name, (flat,) in flat_slots.items()]
+        return list(zip(flat_scalars, scalars, strict=True)), vectors
 
-    def _store(self, subject: Subject) -> None:
-        model = subject.model
-        scalars, slots = internals.optimizer_state(model.optimizer, model.trainable_variables)
-        flat_scalars, flat_slots = internals.optimizer_state(self._optimizer, [self._theta])
-        copy(flat_scalars, scalars)
-        self._unpack(self._theta, model.trainable_variables)
-        for name, (flat,) in flat_slots.items():
-            self._unpack(flat, slots[name])
-        copy(self._model.metrics_variables, model.metrics_variables)
+    def _load(self, state: tuple[list[tuple], list[tuple]]) -> None:
+        scalars, vectors = state
+        copy([theirs for _, theirs in scalars], [ours for ours, _ in scalars])
+        packed = [np.concatenate([value.numpy().ravel() for value in read(arrays)]) for _, arrays in vectors]
+        write([vector for vector, _ in vectors], packed)
 
-    def _unpack(self, flat: keras.Variable, variables: Sequence[keras.Variable]) -> None:
-        parts = np.split(flat.numpy(), np.cumsum(self._sizes)[:-1])
-        write(variables, [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)])
+    def _store(self, state: tuple[list[tuple], list[tuple]]) -> None:
+        scalars, vectors = state
+        copy([ours for ours, _ in scalars], [theirs for _, theirs in scalars])
+        for value, (_, arrays) in zip(read([vector for vector, _ in vectors]), vectors, strict=True):
+            parts = np.split(value.numpy(), np.cumsum(self._sizes)[:-1])
+            write(arrays, [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)])
 
     def _weights(self) -> list[tf.Tensor]:
         parts = tf.split(self._theta.value, self._sizes)
