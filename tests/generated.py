@@ -233,6 +233,28 @@ CASES = st.fixed_dictionaries(
 )
 
 
+#: Of many runs: chains of dense layers above all, which are trained side by side.
+MANY = st.fixed_dictionaries(
+    {
+        "rows": st.just({"row": "table", "first": []}),
+        "hidden": st.lists(st.tuples(st.just("Dense"), DENSE), max_size=2),
+        "end": st.one_of(*map(_with_head, TARGETS)),
+        "optimizer": OPTIMIZERS,
+        "rate": some([0.003, 0.02]),
+        "schedule": some([False, False, True]),
+        "functional": st.just(False),
+        "later": st.just([]),
+        "x": some(["float32", "float64", "int64", "bool", "fortran"]),
+        "y": Y_FORMS,
+        "weights": some([None, None, "array", "classes"]),
+        "validation": some([None, "split", "data"]),
+        "batch_size": some([7, 16, 64]),
+        "callback": st.none(),
+        "numbers": st.integers(0, 9),
+    }
+)
+
+
 # --- made of it --------------------------------------------------------------------------------------
 
 
@@ -374,10 +396,11 @@ def handed_over():
     seen.warnings = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
 
 
-def plainly(case, moved=0.0):
+def plainly(case, moved=0.0, by_xla=False):
     """What `model.fit` gives, from weights that are moved by this share."""
     x, y, arguments = data_of(case)
     model = model_of(case)
+    model.jit_compile = by_xla
     for weight in model.weights if moved else ():
         if "float" in weight.dtype:
             weight.assign(weight * (1 + moved * np.sign(np.cos(np.arange(weight.numpy().size)).reshape(weight.shape))))
@@ -419,6 +442,9 @@ def hold(case):
     if np.isnan(expected["loss"]).any():
         np.testing.assert_array_equal(np.isnan(found["loss"]), np.isnan(expected["loss"]))
         return "the loss became NaN"
+    if np.isnan(found["loss"]).any():
+        np.testing.assert_array_equal(np.isnan(found["loss"]), np.isnan(plainly(case, by_xla=True)["loss"]))
+        return "XLA gives NaN, in Keras's compiled steps too"
     off = [distance(a, b) for a, b in zip(found.values(), expected.values(), strict=True)]
     if max(off) > TOLERANCE:
         # Is it the engine, or do these numbers blow up rounding, so that Keras differs from itself as much?
@@ -427,6 +453,34 @@ def hold(case):
         assert max(itself) > off[worst] / 4, f"{list(expected)[worst]}: {off[worst]:.2g}, and Keras {max(itself):.2g}"
         return "rounding is blown up"
     return said[0] if said else None
+
+
+def hold_runs(case):
+    """Train two seeds with `fit_seeds`, and the second of them with `model.fit`; compare all figures and weights.
+
+    Returns:
+        Why the runs went one after the other, or why nothing could be compared; None if they lay side by side.
+    """
+    x, y, arguments = data_of(case)
+    model = model_of(case)
+    training.draw_weights(model, 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            expected = model.fit(x, y, verbose=0, **arguments).history
+        except Exception as error:
+            return f"Keras refuses: {type(error).__name__}"
+        if any(np.ndim(values) > 1 for values in expected.values()):
+            return "a metric of several numbers"
+        frame, weights = training.fit_seeds(lambda: model_of(case), x, y, seeds=2, keep_weights=True, **arguments)
+    rows = frame[frame["seed"] == 1]
+    if np.isnan(expected["loss"]).any() or rows["loss"].isna().any():
+        return "a loss became NaN"
+    off = [distance(rows[name], values) for name, values in expected.items()]
+    off += [distance(one[1], value) for one, value in zip(weights, model.get_weights(), strict=True)]
+    assert max(off) < 3 * TOLERANCE, (off, list(expected))
+    said = [str(w.message) for w in caught if "one after the other" in str(w.message)]
+    return said[0].partition(": ")[2] if said else None
 
 
 def distance(ours, theirs):
