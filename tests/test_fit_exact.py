@@ -39,11 +39,12 @@ def slow(**compiled):
 # --- what a configuration forgets --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delta", [0.3, 2.0])
+@pytest.mark.parametrize("delta", [0.3, pytest.param(2.0, marks=pytest.mark.thorough)])
 def test_a_loss_keeps_its_options(delta):
     assert_twins(lambda: stack(layers.Dense(4, "tanh"), head="linear", loss=losses.Huber(delta), metrics=["mae"]))
 
 
+@pytest.mark.thorough
 def test_two_losses_that_differ_in_an_option_alone_share_nothing():
     final = []
     for delta in (0.05, 0.5, 0.05):
@@ -54,6 +55,7 @@ def test_two_losses_that_differ_in_an_option_alone_share_nothing():
     np.testing.assert_array_equal(final[0][0], final[2][0])
 
 
+@pytest.mark.thorough
 def test_options_of_metrics():
     def make():
         return stack(outputs=2, head="linear", loss="mse", metrics=[metrics.CosineSimilarity(axis=0), "mae"])
@@ -91,6 +93,7 @@ def partial_in_place_of_a_method(model):
     model.layers[0].call = functools.partial(call, model.layers[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "change",
     [
@@ -112,6 +115,7 @@ def test_what_is_set_after_building(change):
     assert_twins(make)
 
 
+@pytest.mark.thorough
 def test_an_evaluate_of_its_own_is_called():
     class Model(keras.Sequential):
         def evaluate(self, *arguments, **named):
@@ -144,6 +148,7 @@ def test_state_that_is_no_variable_of_the_model():
     assert np.abs(values(ours.layers[0].states)[0]).max() > 1e-3
 
 
+@pytest.mark.thorough
 def test_a_global_setting_that_is_read_while_tracing():
     def make():
         return stack(layers.Dense(3, "tanh"), head="linear", loss="mape", metrics=None, optimizer=optimizers.SGD(1e-4))
@@ -172,6 +177,7 @@ def test_the_loss_of_a_saturated_sigmoid_is_taken_from_its_logits():
     assert history.history["loss"][0] > 20  # from the sigmoid it could not be above 16
 
 
+@pytest.mark.thorough
 def test_a_metric_that_uses_logits():
     assert_twins(
         lambda: stack(layers.Dense(3), **slow(metrics=["binary_crossentropy"])), x=X * 30, y=Y[:, None], tolerance=1e-4
@@ -189,7 +195,9 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "ignored class" else pytest.mark.thorough) for name in MIXED]
+)
 def test_losses_that_are_no_mean_over_rows(name):
     loss, head, outputs, y = MIXED[name]
     rate = 0.001 if name == "sum" else 0.05
@@ -208,6 +216,7 @@ def test_losses_that_are_no_mean_over_rows(name):
     np.testing.assert_allclose(frame[frame["seed"] == 1]["loss"], expected, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_masked_steps():
     x = np.repeat(X[:, None], 3, axis=1)
     x[::2, 1:] = 0
@@ -238,7 +247,9 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[] if form == "frame" else pytest.mark.thorough) for form in FORMS]
+)
 def test_forms_of_data(form):
     x, y = FORMS[form]
     make = lambda: stack(layers.Dense(4, "tanh"), metrics=["accuracy", "mae"])  # noqa: E731
@@ -251,6 +262,7 @@ def test_forms_of_data(form):
         np.testing.assert_allclose(frame[frame["seed"] == 1][name], expected[name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.thorough
 def test_a_dict_of_series():
     def make():
         age, salary = keras.Input((1,), name="age"), keras.Input((1,), name="salary")
@@ -262,6 +274,7 @@ def test_a_dict_of_series():
     assert_twins(make, x=dict(FRAME.items()), y=pd.Series(Y))
 
 
+@pytest.mark.thorough
 def test_a_column_of_weights():
     assert_twins(lambda: stack(**slow(weighted_metrics=["mse"])), sample_weight=pd.Series(WEIGHTS))
 
@@ -277,6 +290,7 @@ def test_a_metric_of_several_numbers():
         training.fit_seeds(make, X, ONE_HOT, seeds=2, batch_size=32, epochs=1)
 
 
+@pytest.mark.thorough
 def test_metrics_of_one_name():
     _, history = assert_twins(lambda: stack(**slow(metrics=["mse", "mse"])))
     assert len(history.history) == 6
@@ -289,6 +303,7 @@ class EagerReset(metrics.MeanSquaredError):
         self.resets = getattr(self, "resets", 0) + int(self.count.numpy() == 0)
 
 
+@pytest.mark.thorough
 def test_a_metric_that_is_reset_outside_of_the_step():
     assert_twins(lambda: stack(**slow(metrics=[EagerReset(name="mse")])))
 
@@ -302,6 +317,7 @@ class Results(keras.callbacks.Callback):
         self.seen.append({name: float(value) for name, value in self.model.get_metrics_result().items()})
 
 
+@pytest.mark.thorough
 def test_a_callback_may_ask_for_the_metrics():
     run = with_callbacks(lambda who: [Results()], epochs=3)
     for ours, plain in zip(run.ours[0].seen, run.plain[0].seen, strict=True):
@@ -335,6 +351,7 @@ class Stops(keras.callbacks.Callback):
         self.model.stop_training = True
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("hook", ["on_train_begin", "on_epoch_begin", "on_test_begin", "on_test_end", "on_epoch_end"])
 def test_who_stops_the_training_and_when(hook):
     run = with_callbacks(lambda who: [Stops(hook)])
@@ -350,6 +367,7 @@ def test_a_callback_without_a_list():
 # --- inputs and weights ------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_an_input_of_open_length():
     def make():
         model = keras.Sequential([keras.Input((None, 2)), layers.GlobalAveragePooling1D(), layers.Dense(1, "sigmoid")])
@@ -387,6 +405,7 @@ def test_what_is_trained_has_changed_since_compile(begin):
 # --- arguments ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -409,6 +428,7 @@ def test_all_arguments_of_model_fit(arguments, capsys):
     np.testing.assert_allclose(history.history["val_loss"], expected.history["val_loss"], atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_dataset_carries_its_targets():
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
     plain, ours = twins(lambda: stack(**slow()))

@@ -38,6 +38,7 @@ def branched():
     return model
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("build", [with_own_schedule, with_a_function_as_rate, with_scaled_loss])
 def test_optimizers_that_are_served_one_after_the_other(build):
     with pytest.warns(UserWarning, match="one after the other"):
@@ -56,6 +57,7 @@ def test_learning_rates_reach_the_optimizer_within():
     assert slow[-1] > fast[-1] + 0.01
 
 
+@pytest.mark.thorough
 def test_outputs_that_keras_numbers_differently_in_every_run():
     with pytest.warns(UserWarning, match="one after the other"):
         frame = training.fit_seeds(branched, X, [Y, Y], seeds=3, batch_size=40, epochs=2)
@@ -89,3 +91,10 @@ def test_a_build_that_puts_one_layer_into_every_model():
 def test_a_build_that_returns_no_model(returned):
     with pytest.raises(TypeError, match=f"`build_model` returned a {type(returned).__name__}"):
         runs(lambda: returned)
+
+
+def test_a_model_that_has_been_trained_before_is_served_side_by_side(recwarn):
+    model = stack(layers.Dense(3, "tanh"), optimizer="adam")
+    training.fit(model, X, Y, batch_size=32, epochs=2)
+    training.fit_seeds(lambda: model, X, Y, seeds=2, batch_size=32, epochs=1)
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]

@@ -181,7 +181,13 @@ def assert_handed_over(make, x=X, y=Y, **arguments):
     return text
 
 
-@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(what, marks=[] if what in ("another option", "lost logits") else pytest.mark.thorough)
+        for what in BROKEN
+    ],
+)
 def test_a_broken_program_is_handed_over(what, monkeypatch):
     make, damage, arguments = BROKEN[what]
     with spy_on_model_fit() as seen:
@@ -222,9 +228,14 @@ def other_rates(own):
     "damage",
     [
         in_the_class(seeds, "_dense", mixed_runs),
-        in_the_class(SeedsProgram, "_penalty", no_penalty),
-        in_the_class(SeedsProgram, "_apply", other_rates),
-        in_the_clone(other_option),
+        *(
+            pytest.param(damage, marks=pytest.mark.thorough)
+            for damage in (
+                in_the_class(SeedsProgram, "_penalty", no_penalty),
+                in_the_class(SeedsProgram, "_apply", other_rates),
+                in_the_clone(other_option),
+            )
+        ),
     ],
     ids=["runs that mix", "a lost penalty", "another learning rate", "another option"],
 )

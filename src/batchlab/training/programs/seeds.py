@@ -175,9 +175,11 @@ class SeedsProgram:
         for variable, weight in zip(self._variables, model.get_weights(), strict=True):
             others = weight[..., None] + apart.normal(0, 0.1, (*weight.shape, runs - 1))
             variable.assign(np.concatenate([weight[..., None], others], -1))
-        write([v for v, _ in self._fresh], [value for _, value in self._fresh])
-        scalars, _ = internals.optimizer_state(model.optimizer, model.trainable_variables)
-        copy(scalars, internals.optimizer_state(self._optimizer, self._variables)[0])
+        scalars, slots = internals.optimizer_state(model.optimizer, model.trainable_variables)
+        our_scalars, our_slots = internals.optimizer_state(self._optimizer, self._variables)
+        copy(scalars, our_scalars)
+        for name, ours in our_slots.items():
+            write(ours, [tf.repeat(value[..., None], runs, -1) for value in read(slots[name])])
         x, y, weight = subject.batch
         figures = [metric.name for metric, _ in self._metrics]
         alike = (
