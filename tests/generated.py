@@ -205,7 +205,16 @@ def _with_head(kind):
             "metrics": st.lists(METRICS[kind], max_size=3),
             "weighted_metrics": st.lists(METRICS[kind], max_size=1),
         }
-    )
+    ).map(_sensible)
+
+
+def _sensible(end):
+    """Give a loss of probabilities a head that has them: at the ends of [0, 1] they lose all digits but one."""
+    (name, chosen), heads = end["loss"], {"binary": "sigmoid", "one-hot": "softmax", "index": "softmax"}
+    of_probabilities = any(word in name for word in ("rossentropy", "CrossEntropy", "Poisson", "Divergence"))
+    if of_probabilities and not chosen.get("from_logits") and end["target"] in heads:
+        return end | {"head": heads[end["target"]]}
+    return end
 
 
 def _row(kind):
