@@ -230,6 +230,7 @@ CASES = st.fixed_dictionaries(
         "rate": some([0.003, 0.02]),
         "schedule": some([False, False, False, True]),
         "functional": st.booleans(),
+        "second": some([None, None, None, "list", "dict"]),  # a second input and output, and how the data name them
         "later": st.lists(LATER, max_size=1),
         "x": X_FORMS,
         "y": Y_FORMS,
@@ -252,6 +253,7 @@ MANY = st.fixed_dictionaries(
         "rate": some([0.003, 0.02]),
         "schedule": some([False, False, True]),
         "functional": st.just(False),
+        "second": st.none(),
         "later": st.just([]),
         "x": some(["float32", "float64", "int64", "bool", "fortran"]),
         "y": Y_FORMS,
@@ -287,11 +289,19 @@ def model_of(case):
     inner = [built(layers, pair) for pair in [*rows["first"], *case["hidden"]]]
     head = layers.Dense(end["outputs"], end["head"])
     inputs = keras.Input(shape, name="features")
-    if case["functional"]:
+    if case["functional"] or case["second"]:
         hidden = inputs
         for layer in inner:
             hidden = layer(hidden)
-        model = keras.Model(inputs, head(hidden))
+        if case["second"]:
+            others = keras.Input((2,), name="others")
+            hidden = layers.Concatenate()([hidden, others])
+            head.name = "first"
+            outputs = {"first": head(hidden), "second": layers.Dense(1, name="second")(hidden)}
+            inputs = {"features": inputs, "others": others}
+            model = keras.Model(together(case, inputs), together(case, outputs))
+        else:
+            model = keras.Model(inputs, head(hidden))
     else:
         model = keras.Sequential([inputs, *inner, head])
     for what, _ in case["later"]:
@@ -312,13 +322,20 @@ def model_of(case):
     rate = case["rate"]
     if case["schedule"]:
         rate = keras.optimizers.schedules.ExponentialDecay(rate, 3, 0.8)
-    model.compile(
-        getattr(keras.optimizers, name)(rate, **chosen),
-        built(keras.losses, end["loss"]),
-        metrics=[built(keras.metrics, pair) for pair in end["metrics"]],
-        weighted_metrics=[built(keras.metrics, pair) for pair in end["weighted_metrics"]],
-    )
+    loss = built(keras.losses, end["loss"])
+    measured = [built(keras.metrics, pair) for pair in end["metrics"]]
+    weighted = [built(keras.metrics, pair) for pair in end["weighted_metrics"]]
+    if case["second"]:
+        loss = together(case, {"first": loss, "second": "mse"})
+        measured = together(case, {"first": measured, "second": ["mae"]})
+        weighted = together(case, {"first": weighted, "second": []})
+    model.compile(getattr(keras.optimizers, name)(rate, **chosen), loss, metrics=measured, weighted_metrics=weighted)
     return model
+
+
+def together(case, parts):
+    """The parts of a model with two of them, by name or in a list."""
+    return parts if case["second"] == "dict" else list(parts.values())
 
 
 def data_of(case):
@@ -341,15 +358,23 @@ def data_of(case):
     }[kind]
     arguments = {"batch_size": case["batch_size"], "epochs": 3, "shuffle": False}
     weights = generator.uniform(0.2, 2, ROWS).astype(np.float32)
-    if case["weights"] == "classes" and kind != "numbers":
+    if case["weights"] == "classes" and kind != "numbers" and not case["second"]:
         arguments["class_weight"] = {0: 0.5, 1: 2.0}
     elif case["weights"] is not None:
         arguments["sample_weight"] = weights[:, None] if case["weights"] == "column" else weights
     if case["validation"] == "split":
         arguments["validation_split"] = 0.3
-    elif case["validation"] == "data":
-        arguments["validation_data"] = (in_form(x[:17] + 0.1, case["x"]), in_form(y[:17], case["y"]))
-    return in_form(x, case["x"]), in_form(y, case["y"]), arguments
+    if not case["second"]:
+        if case["validation"] == "data":
+            arguments["validation_data"] = (in_form(x[:17] + 0.1, case["x"]), in_form(y[:17], case["y"]))
+        return in_form(x, case["x"]), in_form(y, case["y"]), arguments
+    form = "float64" if case["x"] in ("dict", "frame") else case["x"]
+    others = generator.normal(size=(ROWS, 2)).astype(np.float32)
+    x = together(case, {"features": in_form(x, form), "others": others})
+    y = together(case, {"first": in_form(y, case["y"]), "second": pd.Series(score)})
+    if case["validation"] == "data":
+        arguments["validation_data"] = (x, y)
+    return x, y, arguments
 
 
 def in_form(array, form):
@@ -420,8 +445,13 @@ def plainly(case, moved=0.0, by_xla=False):
 
 
 def results(model, history):
-    """All figures by name, and all state."""
+    """All figures by name, and all state.
+
+    But for the losses of single outputs, which Keras averages otherwise where the last batch is smaller.
+    """
     variables = [*model.variables, *model.optimizer.variables]
+    single = {f"{part}{name}_loss" for part in ("", "val_") for name in ("first", "second")}
+    history = {name: values for name, values in history.items() if name not in single}
     return history | {f"variable {i}": v.numpy().astype(float) for i, v in enumerate(variables)}
 
 

@@ -188,7 +188,7 @@ def test_beside_a_card_each_network_is_trained_on_both(number, chosen):
     records = []
     for one in cells:
         one.sample()
-        assert 0.01 < one.loss < 1
+        assert 0 < one.loss < 1  # how many epochs are in a sample depends on the machine
         records.append({"network": chain.name, "operations": 7, "chosen": devices.choice(chain), **one.record()})
     names, figures = bench._devices(records).splitlines()
     for name in ("network", "operations", "model.fit", "fit, processor", "fit, card", "fit chooses"):
@@ -259,4 +259,4 @@ def test_the_table_says_who_was_absent(quick):
             target.update(samples=[], met=None)
     shown = bench.report(results)
     assert any("C loop" in line and "no C compiler found" in line for line in shown.splitlines())
-    assert shown.count("not measured") == len(results["targets"]) - 2
+    assert shown.count("not measured") == len(results["targets"]) - 5

@@ -201,7 +201,8 @@ def branches(kind):
 @pytest.mark.parametrize("kind", LOSSES)
 def test_every_loss_and_metric(kind):
     _, y = branches(kind)
-    _, history = assert_twins(lambda: branches(kind)[0], y=y, **EVEN)
+    tolerance = 1e-4 if kind == "numbers" else 1e-5  # the score R2 of a network that has hardly learned is below -10
+    _, history = assert_twins(lambda: branches(kind)[0], y=y, tolerance=tolerance, **EVEN)
     assert len(history.history) == 2 * (1 + len(y) + len(METRICS[kind]()))
 
 

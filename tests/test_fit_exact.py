@@ -279,6 +279,16 @@ def test_a_column_of_weights():
     assert_twins(lambda: stack(**slow(weighted_metrics=["mse"])), sample_weight=pd.Series(WEIGHTS))
 
 
+@pytest.mark.thorough
+def test_a_model_whose_layers_alone_make_up_its_loss():
+    def make():
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(1, activity_regularizer="l2")])
+        model.compile(optimizers.SGD(0.1))
+        return model
+
+    assert_twins(make)
+
+
 # --- metrics -----------------------------------------------------------------------------------------
 
 

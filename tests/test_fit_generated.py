@@ -21,7 +21,7 @@ def test_whatever_is_drawn_is_trained_as_keras_does_or_handed_over(case):
 
 
 @pytest.mark.thorough
-@settings(max_examples=20, **DRAWN)
+@settings(max_examples=12, **DRAWN)
 @given(MANY)
 def test_whatever_is_drawn_is_trained_in_many_runs_as_in_one(case):
     hold_runs(case)

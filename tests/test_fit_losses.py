@@ -5,12 +5,10 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 from twins import (
-    THREE_CLASSES,
     WEIGHTS,
     X,
     Y,
     assert_twins,
-    cubic_loss,
     documented,
     largest_step,
     plainly,
@@ -20,26 +18,6 @@ from twins import (
     twins,
     values,
 )
-
-LOSSES = {
-    "categorical": ("categorical_crossentropy", "softmax", keras.utils.to_categorical(THREE_CLASSES)),
-    "sparse categorical": ("sparse_categorical_crossentropy", "softmax", THREE_CLASSES),
-    "mean squared": ("mean_squared_error", "linear", (X @ [[1.0], [2.0]]).astype(np.float32)),
-    "binary from logits": (keras.losses.BinaryCrossentropy(True, label_smoothing=0.1), "linear", Y),
-    "sum": (keras.losses.BinaryCrossentropy(reduction="sum"), "sigmoid", Y),
-    "custom function": (cubic_loss, "sigmoid", Y),
-}
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses(loss):
-    loss, head, y = LOSSES[loss]
-    outputs = 3 if head == "softmax" else 1
-    rate = 0.003 if getattr(loss, "reduction", "") == "sum" else 0.1
-    metrics = ["mae"] if head == "linear" else ["accuracy"]
-    compiled = {"outputs": outputs, "head": head, "loss": loss, "metrics": metrics}
-    assert_twins(lambda: stack(layers.Dense(8, "tanh"), optimizer=optimizers.SGD(rate), **compiled), y=y)
 
 
 def share_above_half(y_true, y_pred):

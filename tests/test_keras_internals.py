@@ -57,7 +57,7 @@ CALLBACKS = {
 }
 SEEDS_ONLY = {"_backend_update_step"}
 #: What runs side by side do without.
-FIT_ONLY = {"_compile_loss", "_initial_epoch"}
+FIT_ONLY = {"_compile_loss", "_initial_epoch", "_loss_tracker"}
 UNITS = iter(range(5, 1000))
 
 

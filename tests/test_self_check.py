@@ -42,6 +42,10 @@ def masked():
     return model
 
 
+def by_small_steps():
+    return stack(layers.Dense(4, "tanh"), optimizer=optimizers.Adam(1e-4))
+
+
 def saturated():
     model = stack(optimizer=optimizers.SGD(0.1))
     model.layers[0].set_weights([np.full((2, 1), 300, np.float32), np.zeros(1, np.float32)])
@@ -160,6 +164,11 @@ BROKEN = {
     "lost logits": (saturated, in_the_class(FlatProgram, "_measure", lost_logits), {}),
     "lost weights of rows": (plain, in_the_class(FlatProgram, "_measure", lost_weights), {"sample_weight": WEIGHTS}),
     "another learning rate": (plain, in_the_class(FlatProgram, "_load", other_learning_rate), {}),
+    "another learning rate, of small steps": (
+        by_small_steps,
+        in_the_class(FlatProgram, "_load", other_learning_rate),
+        {},
+    ),
     "half the gradient of one weight": (
         plain,
         in_the_class(FlatProgram, "_gradients", half_the_gradient_of_one_weight),

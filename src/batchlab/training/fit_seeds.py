@@ -234,7 +234,7 @@ def _checked_seeds(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _checked_rates(rates: Sequence[float] | None, optimizer: keras.optimizers.Optimizer) -> list[float | None]:
-    scheduled = not internals.has_plain_rate(optimizer)
+    scheduled = not isinstance(optimizer.learning_rate, keras.Variable)
     if rates is None:
         return [None if scheduled else float(optimizer.learning_rate.numpy())]
     if scheduled:

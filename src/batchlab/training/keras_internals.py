@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras.src.trainers import compile_utils
-from keras.src.trainers.data_adapters import array_slicing
 
 
 class MissingInternalError(Exception):
@@ -33,14 +31,6 @@ def build(model: keras.Model, data: tuple) -> None:
     Public would be a `build` that reaches optimizer and metrics.
     """
     _read(model, "_symbolic_build")(data_batch=data)
-
-
-def prepared(arrays: Any) -> Any:  # noqa: ANN401
-    """Return a tree of arrays as `fit` hands them to its steps: a Series is a column, floats take the type in use.
-
-    Public would be `keras.utils.PyDataset`s and the like, which prepare batches alone.
-    """
-    return _read(array_slicing, "convert_to_sliceable")(arrays, target_backend="tensorflow")
 
 
 def trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
@@ -66,20 +56,9 @@ def loss_function(loss: keras.losses.Loss) -> tuple[Callable | None, dict]:
     return getattr(loss, "fn", None), getattr(loss, "_fn_kwargs", {})
 
 
-def has_plain_rate(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether the learning rate is a number, held in a variable, and neither a schedule nor a function."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return isinstance(_read(inner, "_learning_rate"), keras.Variable)
-
-
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     """Return the metric that averages the loss of the batches; `metrics` is public, but does not tell which it is."""
     return _read(model, "_loss_tracker")
-
-
-def is_compiled_loss(kind: type) -> bool:
-    """Whether this is the class of what `compile` makes of a loss, or of the losses of several outputs."""
-    return issubclass(kind, _read(compile_utils, "CompileLoss"))
 
 
 def compiled_metrics(model: keras.Model) -> list[tuple[keras.metrics.Metric, bool]]:

@@ -139,6 +139,8 @@ def _why_not_flat(model: keras.Model) -> str | None:
         return "it keeps state that is not trained, as BatchNormalization, Dropout and frozen layers do"
     if not model.variables:
         return "it has nothing to train"
+    if internals.compiled_loss(model) is None:
+        return "its layers alone make up its loss"
     if not all(v.dtype == "float32" and len(v.shape) and v.constraint is None for v in model.variables):
         return "a weight is not a float32 array, or is constrained"
     layers = internals.layers_of(model)[1:]

@@ -10,8 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
-
-from batchlab.training import keras_internals as internals
+import pandas as pd
 
 ORDERS_AT_ONCE = 2**13
 """Row numbers that `row_orders` draws in one call."""
@@ -138,9 +137,13 @@ def _checked(x: Tree, y: Tree, weight: Tree | None, what: str) -> Rows:
 
     def convert(leaf: object) -> np.ndarray:
         array = np.asarray(leaf)
-        return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        if isinstance(leaf, pd.Series):  # to Keras a column
+            array = array[:, None]
+        # Floats take the float type in use, whole numbers stay what they are, as in Keras.
+        kind = keras.config.floatx() if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+        return np.ascontiguousarray(array, kind)
 
-    rows = Rows(*(_map(convert, internals.prepared(tree)) for tree in (x, y, weight)))
+    rows = Rows(*(_map(convert, tree) for tree in (x, y, weight)))
     lengths = {}
     for name, tree in zip(("x", "y", "sample_weight"), rows.data, strict=True):
         for array in keras.tree.flatten(tree):

@@ -21,7 +21,8 @@ from batchlab.training.state import read, restored
 from batchlab.training.subject import Subject
 
 TOLERANCE = 1e-4
-"""Of a figure, relative to it; of gradients and of an update, relative to the largest entry of all."""
+"""Of a figure, relative to it; of gradients, relative to the largest of all; of a variable, relative to its change."""
+_ROUNDING = 16  # units in the last place of the largest entry, which sums of many terms may differ by
 
 _passed: weakref.WeakKeyDictionary[keras.Model, set[tuple]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -140,32 +141,39 @@ def _difference(found: Step, expected: Step, subject: Subject) -> str | None:
         for name, value in theirs.items():
             if not np.allclose(ours[name], value, rtol=TOLERANCE, atol=1e-6, equal_nan=True):
                 return f"the {name}{what} is {_short(ours[name])}, and {_short(value)} in Keras"
-    variables = [*subject.model.variables, *subject.model.optimizer.variables]
-    before = [variable.numpy() for variable in variables]
-    names = [variable.path for variable in subject.model.trainable_variables]
-    if worst := _farthest(found.gradients, expected.gradients, expected.gradients, names):
+    model = subject.model
+    variables = [*model.variables, *model.optimizer.variables]
+    names = [variable.path for variable in variables]
+    largest = max(map(_size, expected.gradients), default=0.0)
+    scales = [largest] * len(expected.gradients)  # of all, for optimizers make much of what is rounding in a small one
+    trained = [variable.path for variable in model.trainable_variables]
+    if worst := _farthest(found.gradients, expected.gradients, scales, trained):
         return f"the gradient of {worst} of the largest one"
-    steps = [_dense(after) - value for after, value in zip(expected.after, before, strict=True)]
-    if worst := _farthest(found.after, expected.after, steps, [variable.path for variable in variables]):
-        return f"after an update {worst} of the largest change"
+    scales = [_size(after - before) for after, before in zip(expected.after, read(variables), strict=True)]
+    if worst := _farthest(found.after, expected.after, scales, names):
+        return f"after an update {worst} of its change"
     return None
 
 
-def _farthest(found: Sequence, expected: Sequence, scale_from: Sequence, names: Sequence[str]) -> str | None:
-    """Name the array that differs most, if it differs by more than the tolerance, and by how much."""
+def _farthest(found: Sequence, expected: Sequence, scales: Sequence[float], names: Sequence[str]) -> str | None:
+    """Name the array that differs most, if one differs by more than the tolerance, and by how much of its scale."""
     if len(found) != len(expected):
-        return f"{len(found)} arrays in place of {len(expected)} is off: all"
-    pairs = [(_dense(a), _dense(b)) for a, b in zip(found, expected, strict=True)]
-    scale = max((np.abs(_dense(array)).max(initial=0) for array in scale_from), default=0)
+        return f"all arrays, {len(found)} in place of {len(expected)}, is off by all"
     worst, which = 0.0, None
-    for name, (a, b) in zip(names, pairs, strict=True):
-        rounding = 4 * np.finfo(b.dtype).eps * np.abs(b).max(initial=0) if b.dtype.kind == "f" else 0
-        allowed = TOLERANCE * scale + rounding
-        off = np.abs(a.astype(float) - b.astype(float)).max(initial=0)
-        same = np.array_equal(a, b, equal_nan=True)  # infinities too
-        if not same and not off <= allowed and not off <= worst:
-            worst, which = off, name
-    return None if which is None else f"{which} is off by {worst / scale if scale else worst:.2g}"
+    for name, scale, ours, theirs in zip(names, scales, map(_dense, found), map(_dense, expected), strict=True):
+        if np.array_equal(ours, theirs, equal_nan=True):  # infinities too
+            continue
+        rounding = _ROUNDING * np.finfo(theirs.dtype).eps * _size(theirs) if theirs.dtype.kind == "f" else 0
+        off = np.abs(ours.astype(float) - theirs.astype(float)).max(initial=0)
+        share = (off - rounding) / scale if scale else np.inf
+        if not off <= rounding and not share <= max(worst, TOLERANCE):  # so NaN is far off
+            worst, which = share, name
+    return None if which is None else f"{which} is off by {worst:.2g}"
+
+
+def _size(array: Any) -> float:  # noqa: ANN401
+    """Return the largest entry, without its sign."""
+    return float(np.abs(_dense(array)).max(initial=0))
 
 
 def _dense(gradient: Any) -> np.ndarray:  # noqa: ANN401

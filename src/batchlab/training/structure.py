@@ -237,7 +237,8 @@ def _form(kind: type) -> str:
             return form
     if kind.__module__.split(".")[0] != "keras":
         return "other"
-    return "stateless" if issubclass(kind, _STATELESS) and not internals.is_compiled_loss(kind) else "object"
+    # What `compile` makes of losses keeps metrics.
+    return "stateless" if issubclass(kind, _STATELESS) and kind.__name__ != "CompileLoss" else "object"
 
 
 @functools.lru_cache(1024)

@@ -66,7 +66,7 @@ class SeedsProgram:
         self._totals = [keras.Variable(np.zeros(runs, np.float32)) for _ in range(1 + len(self._metrics))]
         self._regularizers = [v.regularizer for v in model.trainable_variables]
         self._has_penalty = any(self._regularizers)
-        has_rates = internals.has_plain_rate(model.optimizer)
+        has_rates = isinstance(model.optimizer.learning_rate, keras.Variable)
         self._rates = np.zeros(self._runs, np.float32) if has_rates else None
         self._run = Compiled(
             self._epochs,
@@ -188,7 +188,7 @@ class SeedsProgram:
             None if weight is None else tf.tile(tf.reshape(tf.constant(weight), [-1, 1]), [1, runs]),
         )
 
-        def first(totals: tf.Tensor) -> dict[str, np.ndarray]:
+        def first(totals: list[tf.Tensor]) -> dict[str, np.ndarray]:
             return plain(dict(zip(("loss", *figures), self._means(totals, weight, x.shape[0])[:, 0], strict=True)))
 
         evaluated = first(self._contributions(alike[1], self._predict(alike[0]), alike[2], self._penalty()))
@@ -204,8 +204,8 @@ class SeedsProgram:
 
     def _contributions(
         self, y: tf.Tensor, predicted: tf.Tensor, weight: tf.Tensor | None, penalty: tf.Tensor
-    ) -> tf.Tensor:
-        """Return what rows add to the total of each figure, shape (figures, runs)."""
+    ) -> list[tf.Tensor]:
+        """Return what rows add to the total of each figure, of shape (runs,)."""
         losses = self._row_losses(y, predicted, weight)
         totals = [tf.reduce_sum(losses, 0) + penalty * losses.shape[0]]
         for metric, weighted in self._metrics:
@@ -216,7 +216,7 @@ class SeedsProgram:
             totals.append(tf.reduce_sum(values * weight if weighted and weight is not None else values, 0))
         return totals
 
-    def _means(self, totals: tf.Tensor, weight: tf.Tensor | None, rows: int) -> tf.Tensor:
+    def _means(self, totals: list[tf.Tensor], weight: tf.Tensor | None, rows: int) -> tf.Tensor:
         """Return the figures, shape (figures, runs), from their totals over rows with these weights."""
         over = [tf.constant(float(rows))]
         for _, weighted in self._metrics:
