@@ -5,8 +5,6 @@ give what `model.fit` gives, or hand the run over in words.
 """
 
 import warnings
-from contextlib import contextmanager
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 from keras import layers
+from twins import spy_on_model_fit
 
 from batchlab import training
 
@@ -413,23 +412,6 @@ def callbacks_of(case):
 # --- what is owed ------------------------------------------------------------------------------------
 
 
-@contextmanager
-def handed_over():
-    """Note whether `model.fit` was called, and what was said."""
-    seen = SimpleNamespace(calls=0)
-    own = keras.Model.fit
-
-    def fit(self, *arguments, **named_arguments):
-        seen.calls += 1
-        return own(self, *arguments, **named_arguments)
-
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        patch.setattr(keras.Model, "fit", fit)
-        yield seen
-    seen.warnings = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-
-
 def plainly(case, moved=0.0, by_xla=False):
     """What `model.fit` gives, from weights that are moved by this share."""
     x, y, arguments = data_of(case)
@@ -472,7 +454,7 @@ def hold(case):
             training.fit(model_of(case), x, y, callbacks=callbacks_of(case), **arguments)
         return f"Keras refuses: {type(error).__name__}"
     model = model_of(case)
-    with handed_over() as seen:
+    with spy_on_model_fit() as seen:
         history = training.fit(model, x, y, callbacks=callbacks_of(case), **arguments).history
     said = [text for text in seen.warnings if "Training with keras.Model.fit" in text]
     assert len(said) == seen.calls <= 1, seen.warnings

@@ -53,7 +53,8 @@ def only_loss(model: keras.Model) -> keras.losses.Loss | None:
 
 def loss_function(loss: keras.losses.Loss) -> tuple[Callable | None, dict]:
     """Return the function of (y, predicted) that gives the loss of each row, and its options; None if it is no such."""
-    return getattr(loss, "fn", None), getattr(loss, "_fn_kwargs", {})
+    function = getattr(loss, "fn", None)
+    return function, _read(loss, "_fn_kwargs") if function else {}
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
