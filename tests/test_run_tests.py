@@ -12,17 +12,22 @@ SKIPS = (
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    def go(*options, named=True, **files):
+    def go(*options, named=True, at_once=8, held=None, **files):
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take most of the time
         for name in ("PYTEST_ADDOPTS", "XLA_FLAGS"):  # `make profile` and `make test` set them
             monkeypatch.delenv(name, raising=False)
         (tmp_path / "tests").mkdir(exist_ok=True)
         for name, content in files.items():
             (tmp_path / "tests" / f"test_{name}.py").write_text(content, encoding="utf-8")
-        monkeypatch.setattr(run_tests, "at_once", lambda: 8)  # so each file has a process of its own
+        monkeypatch.setattr(run_tests, "at_once", lambda: at_once)  # 8: each file has a process of its own
         (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = thorough\n")
         (tmp_path / "conftest.py").write_text(
-            "def pytest_addoption(parser):\n    parser.addoption('--thorough', action='store_true')\n"
+            "def pytest_addoption(parser):\n"
+            "    parser.addoption('--thorough', action='store_true')\n"
+            "    parser.addoption('--left')\n"
+            if held is None
+            else (run_tests.ROOT / "conftest.py").read_text(encoding="utf-8")
+            + f"\n\ndef held_bytes():\n    return {held}\n"
         )
         paths = [f"tests/test_{name}.py" for name in files] if named else []
         return run_tests.main([*paths, *options, "--root", str(tmp_path)]), capfd.readouterr().out
@@ -62,10 +67,27 @@ def test_the_default_leaves_out_what_only_the_thorough_run_includes(run):
     assert run("--thorough", asks=asks)[0] == 0 and run(asks=asks)[0] == 1
 
 
-def test_the_default_alone_has_xla_compile_without_optimising(run):
-    asks = "import os\n\n\ndef test_flags():\n    assert 'optimization_level=0' in os.environ.get('XLA_FLAGS', '')\n"
-    assert run(named=False, asks=asks)[0] == 0
-    assert run("--thorough", named=False, asks=asks)[0] == 1 and run(asks=asks)[0] == 1
+@pytest.mark.parametrize("options", [(), ("--thorough",)])
+def test_files_that_are_not_named_are_compiled_without_optimising(run, monkeypatch, options):
+    asks = (
+        "import os\n\n\ndef test_flags():\n    assert {}('optimization_level=0' in os.environ.get('XLA_FLAGS', ''))\n"
+    )
+    monkeypatch.setattr(run_tests, "DRAWN", "tests/test_drawn.py")
+    status, out = run(*options, named=False, asks=asks.format(""), drawn=asks.format("not "))
+    assert status == 0 and out.splitlines()[-1] == f"{1 + len(options)} passed, 0 failed, 0 skipped"
+    assert run(*options, asks=asks.format("not "))[0] == 0
+
+
+@pytest.mark.parametrize(("held", "processes"), [(run_tests.PROCESS_BYTES, 3), (0, 1)])
+def test_a_process_that_has_grown_leaves_the_files_that_follow_to_another(run, held, processes):
+    files = {"alone": PASSES, "other": FAILS + PASSES, "third": PASSES}
+    status, out = run(at_once=1, held=held, **files)
+    assert status == 1 and out.splitlines()[-1] == "6 passed, 1 failed, 0 skipped"
+    assert out.count("--- tests/") == processes
+    assert f"Failed: tests/test_{'other.py' if processes == 3 else 'alone.py and 2 more'}\n" in out
+    files["other"] = PASSES
+    status, out = run(at_once=1, held=held, **files)
+    assert status == 0 and out.splitlines()[-1] == "6 passed, 0 failed, 0 skipped"
 
 
 def test_a_run_without_any_test_fails(run):
@@ -73,31 +95,23 @@ def test_a_run_without_any_test_fails(run):
     assert run(named=False, wholly=wholly)[0] == 1
 
 
-def test_every_file_is_run_once_in_processes_of_equal_length_that_fit_into_memory():
-    seconds = [90, 50, 40, 30, 20, 10]
-    room = run_tests.PROCESS_MEBIBYTES - run_tests.START_MEBIBYTES - run_tests.SPARE_MEBIBYTES
+def test_every_file_is_run_once_in_processes_of_equal_length():
     files = [f"tests/test_{letter}.py" for letter in "abcdef"]
-    notebooks = ["notebooks/long.ipynb", "notebooks/short.ipynb"]
-    for mebibytes, number in ((0, 2), (room / 2.5, 3), (room, 6)):  # as many as run at a time, or as memory asks for
-        known = {file: run_tests.Cost(s, mebibytes) for file, s in zip(files, seconds, strict=True)}
-        known |= {"notebooks/long.ipynb": run_tests.Cost(300, 0), "notebooks/short.ipynb": run_tests.Cost(5, 0)}
-        found = run_tests.groups([*files, *notebooks], known, 2)
-        assert sorted(path for group in found for path in group) == sorted([*files, *notebooks])
-        assert found[0] == ["notebooks/long.ipynb"] and found[-1] == ["notebooks/short.ipynb"]
-        assert len(found) == number + 2
-        together = [sum(known[path].seconds for path in group) for group in found]
-        assert together == sorted(together, reverse=True)
-        if mebibytes == 0:
-            assert together == [300, 120, 120, 5]
+    known = dict(zip(files, [90, 50, 40, 30, 20, 10], strict=True))
+    alone = {"notebooks/long.ipynb": 300, "notebooks/short.ipynb": 5, run_tests.DRAWN: 130}
+    found = run_tests.groups([*files, *alone], known | alone, 2)
+    assert sorted(path for group in found for path in group) == sorted([*files, *alone])
+    together = [sum((known | alone)[path] for path in group) for group in found]
+    assert together == [300, 130, 120, 120, 5]
 
 
 def test_files_that_were_never_measured_are_shared_out_too():
     files = [f"tests/test_{letter}.py" for letter in "abcdef"]
     assert sorted(map(len, run_tests.groups(files, {}, 2))) == [3, 3]
-    known = {"tests/test_a.py": run_tests.Cost(10, 5)}
+    known = {"tests/test_a.py": 10}
     assert sorted(path for group in run_tests.groups(files, known, 2) for path in group) == files
 
 
 def test_the_files_that_were_measured_are_there():
     for thorough in (False, True):
-        assert all((run_tests.ROOT / path).is_file() for path in run_tests.costs(run_tests.ROOT, thorough))
+        assert all((run_tests.ROOT / path).is_file() for path in run_tests.durations(run_tests.ROOT, thorough))

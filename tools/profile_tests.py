@@ -20,7 +20,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,15 +59,11 @@ _began = time.perf_counter()
 os.environ.pop("PYTEST_ADDOPTS", None)  # tests that run pytest themselves do so without this plugin
 _clock = Clock()
 _seconds: dict[str, float] = defaultdict(float)  # by test
-_mebibytes: dict[str, float] = defaultdict(float)  # by file
-_level = 0.0
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Count all until here as the start, and time what the tests are about to call."""
-    global _level
     _clock.seconds["start"] = time.perf_counter() - _began
-    _level = psutil.Process().memory_info().rss / 2**20
     if "keras" in sys.modules:
         import keras
 
@@ -82,12 +77,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Add up a test's set-up, call and tear-down, and what they left in memory."""
-    global _level
+    """Add up a test's set-up, call and tear-down."""
     _seconds[report.nodeid] += report.duration
-    now = psutil.Process().memory_info().rss / 2**20
-    _mebibytes[report.nodeid.partition("::")[0]] += now - _level
-    _level = now
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -96,7 +87,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     took = time.perf_counter() - _began
     kinds = {**_clock.seconds, "the rest": took - sum(_clock.seconds.values())}
-    record = {"seconds": took, "kinds": kinds, "tests": _seconds, "mebibytes": _mebibytes}
+    record = {"seconds": took, "kinds": kinds, "tests": _seconds}
     Path(os.environ[FOLDER], f"{os.getpid()}.json").write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -184,15 +175,13 @@ def _longest(record: dict[str, Any], unit: float, number: int) -> str:
 
 
 def keep(records: Sequence[dict[str, Any]], what: str, path: Path) -> None:
-    """Write what each file takes, in seconds and mebibytes, in place of what was kept of the same run before."""
-    measured: dict[str, list[float]] = {}
+    """Write the seconds of each file, in place of what was kept of the same run before."""
+    measured: dict[str, float] = defaultdict(float)
     for record in records:
         for test, seconds in record["tests"].items():
-            measured.setdefault(test.partition("::")[0], [0.0, 0.0])[0] += seconds
-        for file, mebibytes in record["mebibytes"].items():
-            measured[file][1] = max(0.0, mebibytes)
+            measured[test.partition("::")[0]] += seconds
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    kept[what] = {file: [round(number) for number in measured[file]] for file in sorted(measured)}
+    kept[what] = {file: round(measured[file]) for file in sorted(measured)}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

@@ -3,14 +3,15 @@
 Tests marked `thorough` are further cases of what others test, which only the thorough run includes. Files that are
 named are run whole.
 
-To import TensorFlow takes as long as many a test, so a process is given many files. But what XLA has compiled stays in
-a process until it ends, so it is given no more than fit into its memory. How long each file takes and how much memory
-it leaves behind is read from `tests/durations.json`, which `make profile` writes. A notebook's kernel is its own
-process. Through a folder on disk all of them share what they compiled.
+To import TensorFlow takes as long as many a test, so a process is given many files, those of each process taking about
+as long as those of the others: `tests/durations.json`, which `make profile` writes, says how long each took. But what
+XLA has compiled stays in a process until it ends, so a process that has grown begins no further file, and another one
+goes on with the rest (conftest.py). A notebook's kernel is its own process. Through a folder on disk all of them share
+what they compiled.
 
 Half of the seconds of the files are XLA's, which compiles hundreds of small programs that then run for milliseconds. So
-`make test` has it compile them without optimising, in half the time. Notebooks, and all of the thorough run, have what
-users have.
+they are compiled without optimising, in half the time. Notebooks, the cases drawn at random and files that are named
+have what users have.
 """
 
 from __future__ import annotations
@@ -34,17 +35,18 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 DURATIONS = Path("tests", "durations.json")  # from the root
-PROCESS_MEBIBYTES = 4096  # what a process may take; conftest.py fails beyond
-START_MEBIBYTES = 900  # of these when nothing has been compiled yet
-SPARE_MEBIBYTES = 1300  # of these for what is held only for a while
+PROCESS_BYTES = 2**32  # what a process may take; conftest.py fails beyond
+DRAWN = "tests/test_fit_generated.py"  # of the thorough run alone; compiled as users' programs are
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a file of tests takes: seconds on the machine that measured, and mebibytes that remain in the process."""
+class Result:
+    """What one process did."""
 
+    name: str
+    status: int
+    output: str
     seconds: float
-    mebibytes: float
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,29 +63,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--thorough", action="store_true", help="every case, and notebooks on both tables")
     parser.add_argument("--root", type=Path, default=ROOT, help="where the tests are")
     options = parser.parse_args(arguments)
-    paths, flags, xla_flags = options.paths or default_paths(options.root), [], {}
+    paths, flags = options.paths or default_paths(options.root, options.thorough), []
     if options.thorough:
         flags = ["--thorough"]
     elif not options.paths:
-        flags, xla_flags = ["-m", "not thorough"], {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+        flags = ["-m", "not thorough"]
 
     counts, failed, start = Counter(), [], time.perf_counter()
-    known = costs(options.root, thorough="not thorough" not in flags)
+    known = durations(options.root, thorough="not thorough" not in flags)
     with tempfile.TemporaryDirectory(prefix="batchlab-", ignore_cleanup_errors=True) as folder:
-        of_notebooks = _environment(Path(folder, "notebooks"))
-        of_files = _environment(Path(folder, "files")) | xla_flags
+        as_users_do = _environment(Path(folder, "optimised"))
+        quickly = _environment(Path(folder, "quick")) | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
         with ThreadPoolExecutor(number := at_once()) as pool:
             futures = [
-                pool.submit(_run, group, flags, options.root, of_notebooks if _is_notebook(group[0]) else of_files)
+                pool.submit(
+                    _run, group, flags, options.root, as_users_do if options.paths or _alone(group[0]) else quickly
+                )
                 for group in groups(paths, known, number)
             ]
             for future in as_completed(futures):
-                group, status, output, seconds = future.result()
-                name = group[0] if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
-                print(f"--- {name}: {seconds:.0f} s\n{output}", flush=True)
-                counts += Counter({word: int(number) for number, word in re.findall(_COUNTED, output)})
-                if status and not (status == _NO_TESTS and " deselected" in output):  # a file may be wholly thorough
-                    failed.append(name)
+                for result in future.result():
+                    print(f"--- {result.name}: {result.seconds:.0f} s\n{result.output}", flush=True)
+                    counts += Counter({word: int(number) for number, word in re.findall(_COUNTED, result.output)})
+                    nothing_due = result.status == _NO_TESTS and " deselected" in result.output
+                    if result.status and not nothing_due:  # a file may be wholly thorough
+                        failed.append(result.name)
     if failed:
         print(f"Failed: {', '.join(failed)}")
     print(f"All together took {time.perf_counter() - start:.0f} s.")
@@ -98,58 +102,48 @@ _NO_TESTS = 5  # pytest's exit status
 def at_once() -> int:
     """How many processes run at a time: one for each core that has memory enough."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, psutil.virtual_memory().total // (PROCESS_MEBIBYTES * 2**20)))
+    return max(1, min(cores, psutil.virtual_memory().total // PROCESS_BYTES))
 
 
-def default_paths(root: Path) -> list[str]:
-    """Every notebook and every file of tests."""
+def default_paths(root: Path, thorough: bool) -> list[str]:
+    """Every notebook and every file of tests; the cases drawn at random in the thorough run alone."""
     found = [*root.glob("notebooks/*.ipynb"), *root.glob("tests/test_*.py")]
-    return [path.relative_to(root).as_posix() for path in sorted(found)]
+    paths = [path.relative_to(root).as_posix() for path in sorted(found)]
+    return paths if thorough else [path for path in paths if path != DRAWN]
 
 
-def costs(root: Path, thorough: bool) -> dict[str, Cost]:
-    """What each file took when it was last measured; nothing where that was never done."""
+def durations(root: Path, thorough: bool) -> dict[str, float]:
+    """Seconds that each file took when it was last measured; nothing where that was never done."""
     if not (root / DURATIONS).is_file():
         return {}
     measured = json.loads((root / DURATIONS).read_text(encoding="utf-8"))
-    return {path: Cost(*cost) for path, cost in measured.get("thorough" if thorough else "quick", {}).items()}
+    return measured.get("thorough" if thorough else "quick", {})
 
 
-def groups(paths: Sequence[str], known: Mapping[str, Cost], number: int) -> list[list[str]]:
-    """Divide files among processes of about equal length, no more of them than memory asks for.
+def groups(paths: Sequence[str], known: Mapping[str, float], number: int) -> list[list[str]]:
+    """Divide files among processes of about equal length.
 
     Args:
         paths: Notebooks, which get a process each, and files of tests.
-        known: What they take; a file that is not in it is taken for an average one.
+        known: Seconds that they take; a file that is not in it is taken for an average one.
         number: Processes that run at a time.
 
     Returns:
         The files of each process, those that take longest first.
     """
-    average = Cost(
-        statistics.mean([cost.seconds for cost in known.values()] or [1]),
-        statistics.mean([cost.mebibytes for cost in known.values()] or [0]),
-    )
-    cost = {path: known.get(path, average) for path in paths}
+    average = statistics.mean(known.values() or [1])
 
     def seconds(group: Sequence[str]) -> float:
-        return sum(cost[path].seconds for path in group)
+        return sum(known.get(path, average) for path in group)
 
-    def fits(group: Sequence[str]) -> bool:
-        return sum(cost[path].mebibytes for path in group) < PROCESS_MEBIBYTES - START_MEBIBYTES - SPARE_MEBIBYTES
-
-    notebooks = [[path] for path in paths if _is_notebook(path)]
-    files: list[list[str]] = [[] for _ in range(number)]
-    for path in sorted(set(paths) - {path for (path,) in notebooks}, key=lambda path: (-cost[path].seconds, path)):
-        group = min((group for group in files if fits([*group, path])), key=seconds, default=None)
-        if group is None:
-            files.append(group := [])
-        group.append(path)
-    return sorted(filter(None, [*notebooks, *files]), key=seconds, reverse=True)
+    shared: list[list[str]] = [[] for _ in range(number)]
+    for path in sorted((path for path in paths if not _alone(path)), key=lambda path: (-seconds([path]), path)):
+        min(shared, key=seconds).append(path)
+    return sorted([*([path] for path in paths if _alone(path)), *filter(None, shared)], key=seconds, reverse=True)
 
 
-def _is_notebook(path: str) -> bool:
-    return path.endswith(".ipynb")
+def _alone(path: str) -> bool:
+    return path.endswith(".ipynb") or path == DRAWN
 
 
 def _environment(programs: Path) -> dict[str, str]:
@@ -158,15 +152,28 @@ def _environment(programs: Path) -> dict[str, str]:
     return os.environ | {"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={programs}"}
 
 
-def _run(
-    group: list[str], flags: list[str], root: Path, environment: dict[str, str]
-) -> tuple[list[str], int, str, float]:
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", *group, *flags]
-    result = subprocess.run(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    return group, result.returncode, result.stdout, time.perf_counter() - start
+def _run(group: list[str], flags: list[str], root: Path, environment: dict[str, str]) -> list[Result]:
+    """Test the files in one process, or, where that grows too large, in one after the other."""
+    results = []
+    while group:
+        with tempfile.TemporaryDirectory(prefix="batchlab-") as folder:
+            left = Path(folder, "left")
+            command, start = [sys.executable, "-m", "pytest", *group, *flags, "--left", left], time.perf_counter()
+            done = subprocess.run(
+                command,
+                cwd=root,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            rest = left.read_text(encoding="utf-8").splitlines() if left.exists() else []
+        number = len(group) - len(rest)
+        name = group[0] if number == 1 else f"{group[0]} and {number - 1} more"
+        results.append(Result(name, done.returncode, done.stdout, time.perf_counter() - start))
+        group = rest
+    return results
 
 
 if __name__ == "__main__":
