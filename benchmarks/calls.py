@@ -14,7 +14,7 @@ import numpy as np
 import helpers
 from batchlab.training import fit, keras_internals, self_check
 from batchlab.training.programs.cache import lease
-from batchlab.training.programs.flat import FlatProgram
+from batchlab.training.programs.single import SingleProgram
 from batchlab.training.rows import Rows
 from batchlab.training.subject import Subject
 
@@ -71,7 +71,7 @@ class Calls:
         batch = train.part(0, BATCH_SIZE).data
         keras_internals.build(model, batch)
         subject = Subject.of(model, batch)
-        with lease(FlatProgram, subject, BATCH_SIZE, train, None) as program:
+        with lease(SingleProgram, subject, BATCH_SIZE, train, None, watched=False, apart=False) as program:
             return _timed(lambda: self_check.check(program, subject))
 
 

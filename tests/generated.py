@@ -63,6 +63,8 @@ HIDDEN = st.one_of(
     st.tuples(st.just("LayerNormalization"), options(epsilon=[0.01], center=[False], scale=[False])),
     st.tuples(st.just("BatchNormalization"), options(momentum=[0.7], epsilon=[0.05], center=[False], scale=[False])),
     st.tuples(st.just("UnitNormalization"), st.just({})),
+    st.tuples(some(["Dropout", "GaussianDropout", "AlphaDropout"]), some([{"rate": 0.2}, {"rate": 0.4, "seed": 3}])),
+    st.tuples(st.just("GaussianNoise"), some([{"stddev": 0.3}])),
     st.tuples(st.just("LeakyReLU"), options(negative_slope=[0.3])),
     st.tuples(st.just("ELU"), options(alpha=[0.5])),
     st.tuples(st.just("Activation"), st.fixed_dictionaries({"activation": some(SMOOTH)})),

@@ -120,25 +120,58 @@ BUILDERS = {
     "from logits": lambda: stack(layers.Dense(6, "selu"), head=None, loss=keras.losses.BinaryCrossentropy(True)),
     "separate activation": lambda: stack(layers.Dense(6), layers.Activation("relu")),
 }
-# Trained one after the other.
-ONE_BY_ONE = {
-    # Its norm is that of one run's layer: over all runs at once it would tie them together.
-    "clipnorm": lambda: documented(optimizers.SGD(0.1, clipnorm=0.05)),
-    "global_clipnorm": lambda: documented(optimizers.SGD(0.1, global_clipnorm=0.05)),
-    "constraint": lambda: stack(layers.Dense(6, "relu", kernel_constraint=keras.constraints.MaxNorm(0.5))),
+#: No chains of Dense layers, or of losses that are no mean over rows: Keras's step, mapped over the runs.
+VECTORISED = {
     "activity regularizer": lambda: stack(layers.Dense(6, "relu", activity_regularizer="l2")),
     "sum over the batch": lambda: stack(loss=keras.losses.BinaryCrossentropy(reduction="sum"), optimizer="sgd"),
     "area under the curve": lambda: stack(layers.Dense(6, "relu"), metrics=[keras.metrics.AUC(name="auc")]),
-    "normalised": lambda: stack(layers.Dense(6), layers.BatchNormalization(), layers.ReLU()),
+    "normalised": lambda: stack(layers.Dense(6, use_bias=False), layers.BatchNormalization(), layers.ReLU()),
+    "normalised by rows": lambda: stack(layers.Dense(6), layers.LayerNormalization(), layers.Activation("tanh")),
     "with dropout": lambda: stack(layers.Dense(12, "relu"), layers.Dropout(0.4)),
+    "both": lambda: stack(
+        *(layers.Dense(6, use_bias=False), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.2)),
+        optimizer=optimizers.SGD(0.1, momentum=0.9),
+    ),
+    "with noise": lambda: stack(layers.GaussianNoise(0.2), layers.Dense(6, "relu"), layers.GaussianDropout(0.1)),
+    "a schedule": lambda: stack(
+        layers.Dropout(0.1), optimizer=optimizers.AdamW(optimizers.schedules.ExponentialDecay(0.05, 10, 0.8))
+    ),
     "residual": lambda: residual(),
+    "two branches": lambda: residual(layers.Concatenate()),
+    "images": lambda: stack(
+        layers.Reshape((2, 1, 1)),
+        layers.Conv2D(4, 2, padding="same", activation="relu"),
+        layers.MaxPooling2D(1),
+        layers.Conv2D(3, (2, 1)),
+        layers.Flatten(),
+    ),
+    "sequences": lambda: stack(
+        layers.Reshape((2, 1)), layers.Conv1D(4, 2, padding="same"), layers.AveragePooling1D(2), layers.Flatten()
+    ),
+    "clipvalue": lambda: stack(
+        layers.Dense(4, "relu"), layers.Dropout(0.1), optimizer=optimizers.SGD(1.0, clipvalue=0.01)
+    ),
+}
+#: Trained one after the other, and why.
+ONE_BY_ONE = {
+    # Its norm is that of one run's layer: over all runs at once it would tie them together.
+    "clipnorm": (lambda: documented(optimizers.SGD(0.1, clipnorm=0.05)), "every parameter by itself"),
+    "global_clipnorm": (lambda: documented(optimizers.SGD(0.1, global_clipnorm=0.05)), "every parameter by itself"),
+    "constraint": (
+        lambda: stack(layers.Dense(6, "relu", kernel_constraint=keras.constraints.MaxNorm(0.5))),
+        "is constrained",
+    ),
+    "strides": (
+        lambda: stack(layers.Reshape((2, 1)), layers.Conv1D(4, 1, strides=2), layers.Flatten()),
+        "cannot vectorise an operation of it, ",
+    ),
 }
 
 
-def residual():
+def residual(joined=None):
     inputs = keras.Input((2,))
     hidden = layers.Dense(4, "relu")(inputs)
-    hidden = layers.Add()([hidden, layers.Dense(4, "tanh")(hidden)])
+    hidden = (joined or layers.Add())([hidden, layers.Dense(4, "tanh")(hidden)])
     model = keras.Model(inputs, layers.Dense(1, "sigmoid")(hidden))
     model.compile("rmsprop", "binary_crossentropy", metrics=["accuracy"])
     return model

@@ -64,7 +64,7 @@ tf.config.set_logical_device_configuration(
 )
 from keras import layers
 from batchlab import training
-from batchlab.training.programs import cache, epoch, flat, seeds
+from batchlab.training.programs import cache, seeds, single
 
 generator = np.random.default_rng(3)
 x = generator.normal(size=(60, 2)).astype(np.float32)
@@ -83,11 +83,11 @@ def model(middle=None):
 
 
 made = []
-for kind in (flat.FlatProgram, epoch.EpochProgram, seeds.SeedsProgram):
+for kind in (single.SingleProgram, seeds.SeedsProgram):
     def remembering(self, *arguments, begin=kind.__init__, **named):
         begin(self, *arguments, **named)
-        compiled = self._train if isinstance(self, epoch.EpochProgram) else self._run
-        made.append((type(self).__name__, compiled._device[-1]))
+        compiled = self._train if isinstance(self, single.SingleProgram) else self._run
+        made.append((type(self).__name__, compiled.device[-1]))
     kind.__init__ = remembering
 
 found = {}
@@ -116,6 +116,6 @@ def test_every_program_runs_where_it_is_put_and_gives_the_same():
     result = subprocess.run(command, cwd=SRC, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     assert json.loads(result.stdout) == [
-        *(["FlatProgram", "0"], ["EpochProgram", "0"], ["EpochProgram", "0"], ["SeedsProgram", "0"]),
-        *(["FlatProgram", "1"], ["EpochProgram", "1"], ["EpochProgram", "0"], ["SeedsProgram", "1"]),
+        *(["SingleProgram", "0"], ["SingleProgram", "0"], ["SingleProgram", "0"], ["SeedsProgram", "0"]),
+        *(["SingleProgram", "1"], ["SingleProgram", "1"], ["SingleProgram", "0"], ["SeedsProgram", "1"]),
     ]

@@ -1,7 +1,5 @@
 """A program that is not Keras's step is found out before it trains anything: broken on purpose, each is handed over."""
 
-from types import MethodType
-
 import keras
 import numpy as np
 import pytest
@@ -12,8 +10,10 @@ from twins import WEIGHTS, X, Y, assert_same_figures, assert_same_state, fresh, 
 from batchlab import training
 from batchlab.training import self_check, structure
 from batchlab.training.programs import cache, seeds
-from batchlab.training.programs.flat import FlatProgram
+from batchlab.training.programs.pure import PureStep
 from batchlab.training.programs.seeds import SeedsProgram
+from batchlab.training.programs.single import SingleProgram
+from batchlab.training.programs.steps import PackedStep
 from batchlab.training.subject import Subject
 
 
@@ -92,15 +92,14 @@ def lost_regularizer(model):
     model.layers[0].kernel.regularizer = None
 
 
-def frozen_weight_moves(model):
-    own = model.train_step
+def frozen_weight_moves(own):
+    def keep(self, state):
+        own(self, state)
+        for variable in self._pure.kept:
+            if variable.name == "kernel":
+                variable.assign_add(keras.ops.full_like(variable, 0.001))
 
-    def train_step(self, data):
-        logs = own(data)
-        self.layers[1].kernel.assign_add(keras.ops.full_like(self.layers[1].kernel, 0.001))
-        return logs
-
-    model.train_step = MethodType(train_step, model)
+    return keep
 
 
 def lost_mask(model):
@@ -111,43 +110,38 @@ def other_rate_of_dropout(model):
     model.layers[1].rate = 0.1
 
 
-def evaluated_as_in_training(model):
-    def test_step(self, data):
-        x, y, weight = data
-        loss = self.compute_loss(x, y, self(x, training=True), weight, training=False)
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
-        return self.compute_metrics(x, y, self(x, training=True), sample_weight=weight)
-
-    model.test_step = MethodType(test_step, model)
+def evaluated_as_in_training(own):
+    return lambda self, batch, weights, state, *, training: own(self, batch, weights, state, training=True)
 
 
 def lost_logits(own):
-    def measure(self, x, y, weight, weights, *, training):
-        called = self._model.stateless_call
+    def measure(self, *arguments, **named):
+        loss = self._model.compute_loss
+        self._model.compute_loss = lambda x, y, y_pred, **others: loss(x, y, tf.identity(y_pred), **others)
         try:
-            self._model.stateless_call = lambda *a, **n: (tf.identity(called(*a, **n)[0]), *called(*a, **n)[1:])
-            return own(self, x, y, weight, weights, training=training)
+            return own(self, *arguments, **named)
         finally:
-            del self._model.stateless_call
+            del self._model.compute_loss
 
     return measure
 
 
 def lost_weights(own):
-    return lambda self, x, y, weight, weights, *, training: own(self, x, y, None, weights, training=training)
+    return lambda self, batch, *arguments, **named: own(self, (*batch[:2], None), *arguments, **named)
 
 
 def other_learning_rate(own):
-    def load(self, subject):
-        own(self, subject)
-        self._optimizer.learning_rate = self._optimizer.learning_rate * 1.01
+    def load(self, handles):
+        own(self, handles)
+        rate = self._step._optimizer.learning_rate
+        rate.assign(rate * 1.01)
 
     return load
 
 
 def half_the_gradient_of_one_weight(own):
-    def gradients(self, *batch):
-        first, *others = own(self, *batch)
+    def gradients(self, batch):
+        first, *others = own(self, batch)
         return [tf.concat([first[:, :1] / 2, first[:, 1:]], 1), *others]
 
     return gradients
@@ -157,21 +151,21 @@ BROKEN = {
     "another option": (plain, in_the_clone(other_option), {}),
     "another reduction": (plain, in_the_clone(other_reduction), {}),
     "a lost regularizer": (plain, in_the_clone(lost_regularizer), {}),
-    "a frozen weight that moves": (normalised, in_the_clone(frozen_weight_moves), {}),
+    "a frozen weight that moves": (normalised, in_the_class(PackedStep, "_keep", frozen_weight_moves), {}),
     "a lost mask": (masked, in_the_clone(lost_mask), {"x": np.stack([X, X * 0, X * 0], 1), "y": Y[:, None]}),
     "another rate of Dropout": (random, in_the_clone(other_rate_of_dropout), {}),
-    "an evaluation as in training": (normalised, in_the_clone(evaluated_as_in_training), {}),
-    "lost logits": (saturated, in_the_class(FlatProgram, "_measure", lost_logits), {}),
-    "lost weights of rows": (plain, in_the_class(FlatProgram, "_measure", lost_weights), {"sample_weight": WEIGHTS}),
-    "another learning rate": (plain, in_the_class(FlatProgram, "_load", other_learning_rate), {}),
+    "an evaluation as in training": (normalised, in_the_class(PureStep, "measure", evaluated_as_in_training), {}),
+    "lost logits": (saturated, in_the_class(PureStep, "measure", lost_logits), {}),
+    "lost weights of rows": (plain, in_the_class(PureStep, "measure", lost_weights), {"sample_weight": WEIGHTS}),
+    "another learning rate": (plain, in_the_class(SingleProgram, "_load", other_learning_rate), {}),
     "another learning rate, of small steps": (
         by_small_steps,
-        in_the_class(FlatProgram, "_load", other_learning_rate),
+        in_the_class(SingleProgram, "_load", other_learning_rate),
         {},
     ),
     "half the gradient of one weight": (
         plain,
-        in_the_class(FlatProgram, "_gradients", half_the_gradient_of_one_weight),
+        in_the_class(PackedStep, "_gradients", half_the_gradient_of_one_weight),
         {},
     ),
 }

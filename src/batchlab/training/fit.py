@@ -12,11 +12,11 @@ import numpy as np
 
 from batchlab.checks import whole_number
 from batchlab.training import keras_internals as internals
+from batchlab.training.ahead import Ahead, View, is_closed
 from batchlab.training.programs.cache import lease
-from batchlab.training.programs.epoch import EpochProgram
-from batchlab.training.programs.flat import FlatProgram
-from batchlab.training.programs.loop import CannotCompileError
-from batchlab.training.recognise import why_not_compiled, why_not_flat
+from batchlab.training.programs.loop import CannotCompileError, constants, in_blocks, joined
+from batchlab.training.programs.single import AtWork, SingleProgram
+from batchlab.training.recognise import overrides, terminates_on_nan, why_not_compiled
 from batchlab.training.rows import Rows, Tree, row_orders
 from batchlab.training.run import Run
 from batchlab.training.self_check import DiffersError, check
@@ -55,7 +55,8 @@ def fit(
       all epochs.
     - The losses of single outputs, of a model with several, are means over rows, in training and in validation, whereas
       Keras averages over batches where the last one is smaller.
-    - Dropout draws other masks than uncompiled Keras does.
+    - Dropout and noise are drawn as Keras draws them without XLA, its default on a processor. With `jit_compile=True`,
+      its default beside a graphics card, Keras draws others.
     - A missing or infinite number in the data is refused.
     - Where TensorFlow's own kernels guard against 0 / 0, as in the derivative of a root at 0, XLA's give NaN, in
       Keras's compiled steps as in these. A loss that became NaN is spoken of.
@@ -120,7 +121,7 @@ def fit(
                 train, valid = run.rows(x, y)
                 subject, reason = built(model, train.part(0, min(run.batch_size, len(train))).data)
             if reason is None:
-                go = compiled(held, subject, run, train, valid, watched=bool(callbacks or verbose))
+                go = compiled(held, subject, run, train, valid, callbacks=callbacks, verbose=verbose)
         except NotCompiled as refusal:
             reason = str(refusal)
         # From here on there are effects, so an error is the user's to see.
@@ -167,7 +168,14 @@ def built(model: keras.Model, batch: tuple) -> tuple[Subject, str | None]:
 
 
 def compiled(
-    held: ExitStack, subject: Subject, run: Run, train: Rows, valid: Rows | None, *, watched: bool
+    held: ExitStack,
+    subject: Subject,
+    run: Run,
+    train: Rows,
+    valid: Rows | None,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
 ) -> Callable[..., keras.callbacks.History]:
     """Lease and compile the program that serves a built model; nothing is trained yet.
 
@@ -177,7 +185,8 @@ def compiled(
         run: How it is trained.
         train: The training rows.
         valid: The validation rows.
-        watched: Whether somebody looks at the model or at the figures between two epochs.
+        callbacks: What looks at the model or at the figures after each epoch.
+        verbose: As in `fit`.
 
     Returns:
         A function that trains the model.
@@ -187,12 +196,19 @@ def compiled(
         DiffersError: The compiled step is not Keras's.
         MissingInternalError: Keras lacks a private name.
     """
-    internals.resumed_epoch(subject.model)  # read again while the run goes on: if it is missing, say so now
-    flat = not watched and isinstance(train.x, np.ndarray) and why_not_flat(subject) is None
-    program = held.enter_context(lease(FlatProgram if flat else EpochProgram, subject, run.batch_size, train, valid))
+    # Both are needed again while the run goes on: if they are missing, say so now.
+    internals.resumed_epoch(subject.model)
+    internals.show(callbacks, subject.model)
+    watched = bool(callbacks or verbose)
+    apart = any(overrides(callback, "on_test_begin") for callback in callbacks)
+    program = held.enter_context(
+        lease(SingleProgram, subject, run.batch_size, train, valid, watched=watched, apart=apart)
+    )
     check(program, subject)
     program.compile()
-    return partial(_all_epochs if flat else _epoch_by_epoch, program, subject, run, train, valid)
+    return partial(
+        _epoch_by_epoch if watched else _all_epochs, program.at(subject, train, valid), subject, run, train, valid
+    )
 
 
 def by_keras(
@@ -205,7 +221,7 @@ def by_keras(
 
 
 def _all_epochs(
-    program: FlatProgram,
+    work: AtWork,
     subject: Subject,
     run: Run,
     train: Rows,
@@ -223,7 +239,13 @@ def _all_epochs(
     history.set_model(subject.model)
     subject.model.history = history
     history.on_train_begin()
-    figures = program(subject, train, valid, row_orders(seed, len(train), span, run.shuffle), advance)
+    logs = []
+    for orders in in_blocks(row_orders(seed, len(train), span, run.shuffle), len(train)):
+        logs.append(work.train(orders))
+        advance(len(orders))
+    figures = joined(logs)
+    if run.epochs > 0:
+        subject.model.optimizer.finalize_variable_values(subject.model.trainable_weights)
     names = sorted(figures)  # as Keras orders them
     for epoch, values in zip(span, zip(*(figures[name] for name in names), strict=True), strict=True):
         logs = dict(zip(names, values, strict=True))
@@ -232,7 +254,7 @@ def _all_epochs(
 
 
 def _epoch_by_epoch(
-    program: EpochProgram,
+    work: AtWork,
     subject: Subject,
     run: Run,
     train: Rows,
@@ -244,12 +266,13 @@ def _epoch_by_epoch(
     verbose: int = 0,
     advance: Callable[[int], object] = lambda done: None,
 ) -> keras.callbacks.History:
-    """Run epoch by epoch on the live model, so that callbacks find it as Keras would leave it."""
+    """Run epoch by epoch, so that callbacks find the model as Keras would leave it."""
     model = subject.model
+    own = list(callbacks)
     if verbose == 1:
-        callbacks = [*callbacks, _EpochBar(range(initial_epoch, run.epochs))]
+        own.append(_EpochBar(range(initial_epoch, run.epochs)))
     hooks = keras.callbacks.CallbackList(
-        list(callbacks),
+        own,
         add_history=True,
         add_progbar=verbose == 2,
         verbose=verbose,
@@ -257,34 +280,72 @@ def _epoch_by_epoch(
         steps=train.steps(run.batch_size),
         model=model,
     )
+    apart = any(overrides(callback, "on_test_begin") for callback in callbacks)
+    closed = not apart and all(map(is_closed, hooks.callbacks))
+    batches = [callback for callback in callbacks if terminates_on_nan(callback)]
     model.stop_training = False
     hooks.on_train_begin()
     span = range(internals.resumed_epoch(model) or initial_epoch, run.epochs)
+    epochs = Ahead(work, row_orders(seed, len(train), span, run.shuffle), may=closed)
+    view = View(model, epochs.settle)
     logs = None
-    for epoch, order in zip(span, row_orders(seed, len(train), span, run.shuffle), strict=True):
-        model.reset_metrics()
-        hooks.on_epoch_begin(epoch)
-        program.load(subject)  # anew for each epoch: a callback may have changed the model
-        program.train(train, order, 1 if model.stop_training else None)  # Keras looks after each batch
-        program.store(subject)
-        logs = dict(model.get_metrics_result())
-        if valid is not None:
-            hooks.on_test_begin()
-            model.reset_metrics()
-            program.load(subject)
-            program.test(valid)
-            program.store(subject)
-            figures = model.get_metrics_result()
-            hooks.on_test_end(figures)
-            logs |= {f"val_{name}": value for name, value in figures.items()}
-        hooks.on_epoch_end(epoch, logs)
-        advance(1)
-        if model.stop_training:
-            break
+    try:
+        if closed:
+            internals.show(hooks.callbacks, view)
+        for epoch in span:
+            if not closed:
+                model.reset_metrics()
+            hooks.on_epoch_begin(epoch)
+            by_batches = model.stop_training  # already: Keras looks after each batch
+            if by_batches:
+                order = epochs.skip()
+            else:
+                logs = epochs.next()
+                if batches and not np.isfinite(logs["loss"]):
+                    by_batches, order = True, epochs.undo()
+            if by_batches:
+                logs = _by_batches(model, run, train, order, hooks)
+            if valid is not None:
+                hooks.on_test_begin()
+                if by_batches:
+                    logs |= _evaluated(model, run, valid)
+                elif apart:
+                    logs |= work.evaluate()
+                hooks.on_test_end({name.removeprefix("val_"): logs[name] for name in logs if name.startswith("val_")})
+            hooks.on_epoch_end(epoch, logs)
+            advance(1)
+            if model.stop_training:
+                break
+    finally:  # after Ctrl-C too, the model is where the callbacks are
+        epochs.settle()
+        internals.show(hooks.callbacks, model)
     if run.epochs > 0:
         model.optimizer.finalize_variable_values(model.trainable_weights)
     hooks.on_train_end(logs)
     return model.history
+
+
+def _by_batches(
+    model: keras.Model, run: Run, train: Rows, order: np.ndarray, hooks: keras.callbacks.CallbackList
+) -> dict[str, object]:
+    """Train an epoch by Keras's own steps, each followed by the callbacks, until one stops it; return its figures."""
+    model.reset_metrics()
+    logs: dict[str, object] = {}
+    for number, start in enumerate(range(0, len(order), run.batch_size)):
+        hooks.on_train_batch_begin(number)
+        model.train_step(constants(train.take(order[start : start + run.batch_size]).data))
+        logs = dict(model.get_metrics_result())
+        hooks.on_train_batch_end(number, logs)
+        if model.stop_training:
+            break
+    return logs
+
+
+def _evaluated(model: keras.Model, run: Run, valid: Rows) -> dict[str, object]:
+    """Evaluate by Keras; return the figures as those of validation."""
+    x, y, weight = valid.data
+    figures = model.evaluate(x, y, run.batch_size, 0, weight, return_dict=True)
+    return {f"val_{name}": value for name, value in figures.items()}
 
 
 class _EpochBar(keras.callbacks.Callback):
@@ -292,8 +353,10 @@ class _EpochBar(keras.callbacks.Callback):
 
     def __init__(self, span: range) -> None:
         super().__init__()
-        self._bar = keras.utils.Progbar(len(span))
-        self._start = span.start
+        self._first, self._number = span.start, len(span)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._bar = keras.utils.Progbar(self._number)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._bar.update(epoch + 1 - self._start, list((logs or {}).items()))
+        self._bar.update(epoch + 1 - self._first, list((logs or {}).items()))

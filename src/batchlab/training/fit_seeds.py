@@ -22,8 +22,9 @@ from batchlab.training import keras_internals as internals
 from batchlab.training.fit import NotCompiled, built, by_keras, compiled, require_compiled
 from batchlab.training.programs.cache import lease
 from batchlab.training.programs.device import operations
-from batchlab.training.programs.seeds import SeedsProgram, whole_registers
-from batchlab.training.recognise import why_not_compiled, why_not_side_by_side
+from batchlab.training.programs.seeds import SeedsProgram
+from batchlab.training.programs.vectorised import VectorisedProgram
+from batchlab.training.recognise import why_not_by_lanes, why_not_compiled, why_not_side_by_side
 from batchlab.training.rows import Rows, are_arrays, row_orders
 from batchlab.training.run import Run
 from batchlab.training.self_check import check
@@ -31,8 +32,6 @@ from batchlab.training.subject import Subject
 from batchlab.training.weights import checked_weights, drawer
 
 _divergence_expected = ContextVar("divergence_expected", default=False)  # each thread has its own, unlike filters
-_MOST_RUNS_AT_ONCE = 128  # more no longer fill the vector registers better, and leave the fast caches
-_KEPT_BETWEEN_CALLS = 2**25  # bytes: larger blocks Linux's C library returns at once, and gets anew page by page
 # Floating-point operations, a second or so of a core. Each core has a program of its own compiled, which takes as long.
 _WORTH_A_CORE = 5e9
 
@@ -56,10 +55,10 @@ def fit_seeds(
     """Train the same model from many seeds, as independent runs.
 
     A seed decides a run's initial weights (`draw_weights`) and its shuffles, so that a run does not depend
-    on which others ran with it, and `fit` with the same weights and seed repeats it. Chains of Dense layers
-    with an elementwise optimizer are trained side by side; other models one after the other, with a warning that
-    says why. So is a model whose step side by side does not give what Keras's step gives, which is compared before
-    anything is trained.
+    on which others ran with it, and `fit` with the same weights and seed repeats it, masks of Dropout included. With an
+    elementwise optimizer the runs are trained side by side, where TensorFlow can vectorise the model; others one after
+    the other, with a warning that says why. So is a model whose step side by side does not give what Keras's step
+    gives, which is compared before anything is trained.
 
     The arguments say three things. What one run is: `batch_size`, `epochs` and whatever else `fit` takes for it. How
     the runs differ: `seeds`, `learning_rates`, and what they are told to share, `initial_weights` or `shuffle_seed`.
@@ -118,24 +117,18 @@ def fit_seeds(
     try:
         subject, reason = built(model, batch.data)
         if reason is None:
+            kind = SeedsProgram if why_not_by_lanes(subject) is None else VectorisedProgram
             reason = "" if len(cells) == 1 else why_not_side_by_side(subject)
     except NotCompiled as refusal:
         reason = str(refusal)
         model(batch.x)  # creates the weights at least
-    if initial_weights is None:
-        draw = drawer(model)
-    else:
-        weights = checked_weights(initial_weights, model)
-
-        def draw(seeds: Sequence[int]) -> list[np.ndarray]:
-            return [np.broadcast_to(weight, (len(seeds), *weight.shape)) for weight in weights]
-
+    draw = drawer(model, None if initial_weights is None else checked_weights(initial_weights, model))
     bar = keras.utils.Progbar(run.epochs * len(cells)) if verbose else None
     plan = _Plan(run.on(train, valid), train, valid, draw, bar.add if bar else lambda done: None)
 
     if reason is None:
         try:
-            figures, final = _side_by_side(plan, cells, subject, memory_budget)
+            figures, final = _side_by_side(kind, plan, cells, subject, memory_budget)
         except NotCompiled as refusal:
             reason = str(refusal)
     if reason:
@@ -274,7 +267,7 @@ def _one_by_one(
                 if reason is None:
                     subject, reason = built(model, batch.data)
                 if reason is None:
-                    go = compiled(held, subject, plan.run, plan.train, plan.valid, watched=False)
+                    go = compiled(held, subject, plan.run, plan.train, plan.valid)
             except NotCompiled as refusal:
                 reason = str(refusal)
             if not model.built:
@@ -322,26 +315,21 @@ def _by_first_names(history: dict[str, list], model: keras.Model, first: keras.M
 
 
 def _side_by_side(
-    plan: _Plan, cells: list[_Cell], subject: Subject, memory_budget: int
+    kind: type[SeedsProgram | VectorisedProgram], plan: _Plan, cells: list[_Cell], subject: Subject, memory_budget: int
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """Train the runs in chunks, a thread for each core that they are worth: XLA's loop over batches keeps to one."""
     model = subject.model
     work = operations(model, len(plan.train) * plan.run.epochs * len(cells))
     workers = min(cores(), max(1, int(work / _WORTH_A_CORE)))
-    a_run = SeedsProgram.bytes_per_run(model, plan.train, plan.valid, plan.run.batch_size)
+    a_run = kind.bytes_per_run(model, plan.train, plan.valid, plan.run.batch_size)
     affordable = max(1, memory_budget // (process_cores() * a_run))
-    # With batches of this size fewer runs side by side take longer than all of them, some of which are idle: XLA
-    # computes arrays below 16 KiB anew wherever they are used. Measured at 2 to 250 rows and 16 to 512 runs.
-    least = _MOST_RUNS_AT_ONCE if 8 < plan.run.batch_size < 64 <= len(cells) else min(16, len(cells))
-    most = _MOST_RUNS_AT_ONCE
-    if plan.run.batch_size >= 64:  # beyond that memory 16 runs are faster than 128; measured at 64 to 1437 rows
-        most = min(most, max(16, _KEPT_BETWEEN_CALLS // (16 * a_run) * 16))
+    least, most = kind.fitting(plan.run.batch_size, len(cells), a_run)
     size = min(most, affordable, max(least, -(-len(cells) // workers)))
     chunks = [cells[start : start + size] for start in range(0, len(cells), size)]
     lock = threading.Lock()
     stopped = threading.Event()
-    made_for = (SeedsProgram, subject, plan.run.batch_size, plan.train, plan.valid)
-    with lease(*made_for, runs=whole_registers(size)) as program:
+    made_for = (kind, subject, plan.run.batch_size, plan.train, plan.valid)
+    with lease(*made_for, runs=kind.whole(size)) as program:
         check(program, subject)
 
     def advance(done: int) -> None:
@@ -356,10 +344,10 @@ def _side_by_side(
 
     def train_chunk(chunk: list[_Cell]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         rates = None if chunk[0].rate is None else np.array([cell.rate for cell in chunk], np.float32)
-        with lease(*made_for, runs=whole_registers(size)) as program:
+        with lease(*made_for, runs=kind.whole(size)) as program:
             program.compile()
             figures = program(
-                [np.moveaxis(values, 0, -1) for values in plan.draw([cell.seed for cell in chunk])],
+                plan.draw([cell.seed for cell in chunk]),
                 rates,
                 plan.train,
                 plan.valid,

@@ -6,7 +6,7 @@ name is then trained through `model.fit`: slower, and right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -108,9 +108,31 @@ def update(
     _read(optimizer, "_backend_update_step")(gradients, variables, rate)
 
 
+def outputs(model: keras.Model) -> list[keras.KerasTensor]:
+    """Return what the layers of a model make, as far as that is known before it is called."""
+    called = [layer for layer in layers_of(model)[1:] if getattr(layer, "_inbound_nodes", None)]
+    return keras.tree.flatten([[node.outputs for node in layer._inbound_nodes] for layer in called])
+
+
 def resumed_epoch(model: keras.Model) -> int | None:
     """Return the epoch from which a callback, `BackupAndRestore`, wants the run to go on; there is no public name."""
     return _read(model, "_initial_epoch")
+
+
+def show(callbacks: Sequence[keras.callbacks.Callback], model: Any) -> None:  # noqa: ANN401
+    """Have callbacks see this as their model. `set_model` is public, but some begin anew with it."""
+    for callback in callbacks:
+        _read(callback, "_model")
+        callback._model = model
+
+
+def flat_call(function: Any) -> Callable | None:  # noqa: ANN401
+    """Return a call of a traced function that takes its tensors in one list; None if this TensorFlow has none.
+
+    The public call looks at the type of each argument anew, which takes longer than many a program.
+    """
+    call, captured = getattr(function, "_call_flat", None), function.captured_inputs
+    return call and (lambda tensors: call(tensors, captured))
 
 
 def profiles_batches(callback: keras.callbacks.TensorBoard) -> bool:

@@ -1,6 +1,6 @@
 """Which program serves a model, and if not, why not. Never trains and never changes a model.
 
-Three programs compete (see `batchlab.training.programs`). Each question below is answered by a reason against, in
+Several programs compete (see `batchlab.training.programs`). Each question below is answered by a reason against, in
 words that a user can read, or by None. In doubt a model belongs to the program that is slower and cannot be wrong.
 """
 
@@ -61,7 +61,7 @@ _ROW_BY_ROW = frozenset(
 _BATCH_HOOKS = [f"on_{part}batch_{end}" for part in ("", "train_", "test_") for end in ("begin", "end")]
 
 
-# --- compiled at all: EpochProgram -------------------------------------------------------------------
+# --- compiled at all: SingleProgram ------------------------------------------------------------------
 
 
 def why_not_compiled(
@@ -105,43 +105,42 @@ def _wants_batches(callback: keras.callbacks.Callback) -> bool:
         return callback.update_freq != "epoch" or internals.profiles_batches(callback)
     if isinstance(callback, keras.callbacks.ModelCheckpoint | keras.callbacks.BackupAndRestore):
         return callback.save_freq != "epoch"
-    return any(
-        hook in vars(callback) or getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
-        for hook in _BATCH_HOOKS
-    )
+    return not terminates_on_nan(callback) and any(overrides(callback, hook) for hook in _BATCH_HOOKS)
 
 
-# --- all parameters in one vector: FlatProgram -------------------------------------------------------
+def terminates_on_nan(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback is called at every batch, and does nothing unless the mean loss of the epoch is not finite."""
+    return type(callback) is keras.callbacks.TerminateOnNaN
+
+
+def overrides(callback: keras.callbacks.Callback, hook: str) -> bool:
+    """Whether a callback does something when Keras calls this method of it."""
+    return hook in vars(callback) or getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
+
+
+# --- all parameters in one vector: PackedStep --------------------------------------------------------
 
 
 _KNOWN = 256
-_not_flat: dict[str, str | None] = {}
+_not_packed: dict[str, str | None] = {}
 
 
-def why_not_flat(subject: Subject) -> str | None:
+def why_not_packed(subject: Subject) -> str | None:
     """Say why a built model's parameters cannot be trained as one vector."""
     if not subject.shared:
         return "it has code or state of its own"
     text = subject.structure.text  # which tells all that is asked below
-    if text not in _not_flat:
-        if len(_not_flat) >= _KNOWN:
-            _not_flat.clear()
-        _not_flat[text] = _why_not_flat(subject.model)
-    return _not_flat[text]
+    if text not in _not_packed:
+        if len(_not_packed) >= _KNOWN:
+            _not_packed.clear()
+        _not_packed[text] = _why_not_packed(subject.model)
+    return _not_packed[text]
 
 
-def _why_not_flat(model: keras.Model) -> str | None:
-    if type(model) is not keras.Sequential and type(model).__name__ != "Functional":
-        return "it is neither Sequential nor functional"
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        return "it has several inputs or outputs"
-    if len(model.variables) != len(model.trainable_variables):
-        return "it keeps state that is not trained, as BatchNormalization, Dropout and frozen layers do"
-    if not model.variables:
+def _why_not_packed(model: keras.Model) -> str | None:
+    if not model.trainable_variables:
         return "it has nothing to train"
-    if internals.compiled_loss(model) is None:
-        return "its layers alone make up its loss"
-    if not all(v.dtype == "float32" and len(v.shape) and v.constraint is None for v in model.variables):
+    if not all(v.dtype == "float32" and len(v.shape) and v.constraint is None for v in model.trainable_variables):
         return "a weight is not a float32 array, or is constrained"
     layers = internals.layers_of(model)[1:]
     if not all(layer.dtype_policy.name == "float32" for layer in layers):
@@ -151,6 +150,11 @@ def _why_not_flat(model: keras.Model) -> str | None:
     if not _is_elementwise(model.optimizer):
         return "its optimizer does not treat every parameter by itself"
     return None
+
+
+def keeps_state(model: keras.Model) -> bool:
+    """Whether a built model keeps state that is not trained, as BatchNormalization, Dropout and frozen layers do."""
+    return len(model.variables) != len(model.trainable_variables)
 
 
 def _is_elementwise(optimizer: object) -> bool:
@@ -172,6 +176,8 @@ def is_measured_at_once(subject: Subject) -> bool:
     """
     model = subject.model
     layers = internals.layers_of(model)[1:]
+    if not subject.shared or not is_table(model):
+        return False  # what its code does is not known, or what a layer makes of all rows may not fit into memory
     if any(isinstance(layer, keras.layers.Masking | keras.layers.Embedding) for layer in layers):
         return False  # masked rows do not count
     if any(getattr(layer, "activity_regularizer", None) for layer in layers):
@@ -189,22 +195,39 @@ def is_measured_at_once(subject: Subject) -> bool:
     return all(function in _ROW_BY_ROW and _keeps_to_rows(options) for function, options in functions)
 
 
+def is_table(model: keras.Model) -> bool:
+    """Whether each row of the features of a built model is one vector, or several vectors."""
+    return all(len(tensor.shape) == 2 for tensor in keras.tree.flatten(getattr(model, "inputs", [])))
+
+
 def _keeps_to_rows(options: dict) -> bool:
     return options.get("axis", -1) == -1 and options.get("ignore_class") is None
 
 
-# --- many runs side by side: SeedsProgram ------------------------------------------------------------
+# --- many runs side by side: VectorisedProgram -------------------------------------------------------
 
 
 def why_not_side_by_side(subject: Subject) -> str | None:
-    """Say why many runs of a built model cannot be trained side by side, the run in one axis of every array."""
-    if reason := why_not_flat(subject):
+    """Say why many runs of a built model cannot be trained side by side, as far as that is known before trying."""
+    return why_not_packed(subject)
+
+
+# --- a vector instruction serves several runs: SeedsProgram ------------------------------------------
+
+
+def why_not_by_lanes(subject: Subject) -> str | None:
+    """Say why the runs of a built model cannot lie in the last axis of every array."""
+    if reason := why_not_packed(subject):
         return reason
     model = subject.model
+    if keeps_state(model):
+        return "it keeps state that is not trained, as BatchNormalization, Dropout and frozen layers do"
+    if not internals.compiled_loss(model):
+        return "its layers alone make up its loss"
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     if (
         type(model) is not keras.Sequential
-        or len(model.inputs[0].shape) != 2
+        or not is_table(model)
         or not all(type(layer) in (keras.layers.Dense, keras.layers.Activation) for layer in layers)
     ):
         return "it is no chain of Dense layers"

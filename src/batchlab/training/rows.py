@@ -32,7 +32,11 @@ class Rows:
 
     def part(self, start: int, stop: int) -> Rows:
         """Return the rows from start up to, and without, stop."""
-        return Rows(*(_map(lambda a: a[start:stop], tree) for tree in (self.x, self.y, self.weight)))
+        return self.take(slice(start, stop))
+
+    def take(self, which: slice | np.ndarray) -> Rows:
+        """Return some rows, in the order that is given."""
+        return Rows(*(_map(lambda a: a[which], tree) for tree in self.data))
 
     def steps(self, batch_size: int) -> int:
         """Return the updates of one epoch: every batch is one, the smaller last one too."""

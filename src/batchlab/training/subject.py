@@ -74,6 +74,13 @@ class Subject:
             known.update((id(variable), variable) for variable in more)
         return list(known.values())
 
+    @cached_property
+    def kept(self) -> list[keras.Variable]:
+        """All state but the parameters and the optimizer's."""
+        model = self.model
+        others = {*map(id, model.trainable_variables), *map(id, model.optimizer.variables)}
+        return [variable for variable in self.variables if id(variable) not in others]
+
     def clone(self) -> Subject:
         """Return a clone for a program to keep; the subject itself if it is not shared.
 

@@ -28,11 +28,14 @@ def draw_weights(model: keras.Model, seed: int) -> None:
         variable.assign(value)
 
 
-def drawer(model: keras.Model) -> Callable[[Sequence[int]], list[np.ndarray]]:
+def drawer(
+    model: keras.Model, given: Sequence[np.ndarray] | None = None
+) -> Callable[[Sequence[int]], list[np.ndarray]]:
     """Return a function from seeds to what `draw_weights` would assign with each of them.
 
     Args:
         model: A built Keras model.
+        given: Weights, as `model.get_weights()` gives them, that all seeds share: only what else is random is drawn.
 
     Returns:
         A function that returns for each of `model.variables` an array (seeds, …).
@@ -41,23 +44,26 @@ def drawer(model: keras.Model) -> Callable[[Sequence[int]], list[np.ndarray]]:
         ValueError: A layer has a weight without an initializer to draw it from.
     """
     holders = owners(model)
+    fixed = {} if given is None else dict(zip(map(id, model.weights), given, strict=True))
     initializers: list[keras.initializers.Initializer | None] = []
     for variable in model.variables:
         found = (getattr(layer, f"{variable.name}_initializer", None) for layer in holders.get(id(variable), ()))
         initializer = next(filter(None, found), None)
-        if initializer is None and "seed_generator" not in variable.path:
+        if initializer is None and "seed_generator" not in variable.path and id(variable) not in fixed:
             raise ValueError(
                 f"The weight {variable.path} has no initializer to draw it from; give `initial_weights` instead."
             )
         initializers.append(initializer)
-    places = [(tuple(variable.shape), variable.dtype) for variable in model.variables]
+    places = [(tuple(variable.shape), variable.dtype, fixed.get(id(variable))) for variable in model.variables]
 
     def draw(seeds: Sequence[int]) -> list[np.ndarray]:
         numbers = np.array([np.random.SeedSequence([seed, 0]).generate_state(len(places)) for seed in seeds], np.int64)
         with tf.device("CPU:0"):  # the same values on a machine with a graphics card
             return [
                 _drawn(initializer, shape, dtype, of_seeds)
-                for initializer, (shape, dtype), of_seeds in zip(initializers, places, numbers.T, strict=True)
+                if same is None
+                else np.broadcast_to(same, (len(seeds), *shape))
+                for initializer, (shape, dtype, same), of_seeds in zip(initializers, places, numbers.T, strict=True)
             ]
 
     return draw

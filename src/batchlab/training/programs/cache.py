@@ -36,7 +36,7 @@ def lease(kind: type, subject: Subject, batch_size: int, train: Rows, valid: Row
         **extra: Further numbers that a program is made for.
     """
     # A program that works on the user's own model runs where that model is.
-    device = device_for(subject.model, batch_size, **extra) if subject.shared else None
+    device = device_for(subject.model, batch_size, extra.get("runs", 1)) if subject.shared else None
     key = (kind, *subject.key, device, batch_size, train.signature(), valid and valid.signature(), *extra.items())
     with _lock:
         waiting = _idle.get(key)

@@ -15,8 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from batchlab import xla
+from batchlab.training import keras_internals as internals
 
 _EPOCHS_AT_ONCE = 512
+EPOCHS_WATCHED = 32
+"""The most epochs of a call while somebody looks at the figures of each: less to train again where one looks deeper."""
 _ENTRIES_AT_ONCE = 2**20  # of row orders handed to one call
 _BLOCK_SECONDS = 0.2  # of one call, about: Ctrl-C is answered, and a progress bar moves, between two calls
 
@@ -31,14 +34,18 @@ class Compiled:
     Args:
         function: The function.
         *idle: Arguments with which a call has no effect; their shapes are those of all calls.
+
+    Attributes:
+        device: Where its variables are; None without any.
     """
 
     def __init__(self, function: Callable, *idle: Any) -> None:  # noqa: ANN401
-        self._idle = _tensors(idle)
+        self._idle = constants(idle)
         # Not through tf.function: it would warn of "retracing" when programs for several shapes are made.
         self._call = tf.function(function, jit_compile=True, autograph=False).get_concrete_function(*self._idle)
+        self._flat_call = internals.flat_call(self._call)
         variables = self._call.variables
-        self._device = variables[0].device if variables else None
+        self.device = variables[0].device if variables else None
 
     def compile(self) -> None:
         """Let XLA compile, by a call without effect, unless it has done so.
@@ -57,39 +64,47 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
         """Run the compiled function."""
-        with tf.device(self._device):
-            return self._call(*_tensors(arguments))
+        flat = [
+            leaf if tf.is_tensor(leaf) else tf.constant(leaf) for leaf in tf.nest.flatten(arguments) if leaf is not None
+        ]
+        with tf.device(self.device):
+            return self._flat_call(flat) if self._flat_call else self._call(*constants(arguments))
 
 
-def _tensors(arguments: tuple) -> tuple:
-    return keras.tree.map_structure(lambda a: None if a is None else tf.constant(a), arguments)
+def constants(tree: Any) -> Any:  # noqa: ANN401
+    """Return a tree of arrays as one of tensors."""
+    return keras.tree.map_structure(
+        lambda leaf: leaf if leaf is None or tf.is_tensor(leaf) else tf.constant(leaf), tree
+    )
 
 
 # --- outside the compiled program --------------------------------------------------------------------
 
 
-def no_orders(rows: int, *runs: int) -> np.ndarray:
-    """Return a block of row orders for `compile`, of the shape that `in_blocks` gives: (epochs, rows, …)."""
-    return np.zeros((_epochs_at_once(rows, *runs), rows, *runs), np.int32)
+def block(orders: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Return row orders as a block that holds so many: those behind the last one do not count."""
+    filled = np.zeros((size, *orders[0].shape), np.int32)
+    for i, order in enumerate(orders):
+        filled[i] = order
+    return filled
 
 
-def in_blocks(orders: Iterator[np.ndarray], rows: int, *runs: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Gather row orders into blocks of one static shape, each with the number of orders that count.
+def in_blocks(orders: Iterator[np.ndarray], rows: int, *runs: int) -> Iterator[list[np.ndarray]]:
+    """Gather row orders into groups of at most as many as a block holds.
 
-    The next block is taken when the last one has been trained, and its size follows from how long that took.
+    The next group is taken when the last one has been trained, and its size follows from how long that took.
     """
-    size = _epochs_at_once(rows, *runs)
+    size = epochs_at_once(rows, *runs)
     take = 1
     while orders_now := list(islice(orders, take)):
-        block = np.zeros((size, rows, *runs), np.int32)
-        block[: len(orders_now)] = orders_now
         start = time.perf_counter()
-        yield block, len(orders_now)
+        yield orders_now
         seconds = (time.perf_counter() - start) / len(orders_now)
         take = min(size, max(1, int(_BLOCK_SECONDS / seconds)))
 
 
-def _epochs_at_once(rows: int, *runs: int) -> int:
+def epochs_at_once(rows: int, *runs: int) -> int:
+    """Return how many row orders a block holds."""
     return max(1, min(_EPOCHS_AT_ONCE, _ENTRIES_AT_ONCE // (rows * int(np.prod(runs)))))
 
 

@@ -12,12 +12,14 @@ from batchlab.results import ordered_figures
 from batchlab.training import keras_internals as internals
 from batchlab.training.programs.loop import (
     Compiled,
+    block,
+    epochs_at_once,
     in_blocks,
     joined,
-    no_orders,
     over_batches,
     over_epochs,
 )
+from batchlab.training.programs.pure import apply
 from batchlab.training.rows import Rows
 from batchlab.training.self_check import Step, plain
 from batchlab.training.state import copy, read, write
@@ -36,6 +38,8 @@ _BY_ELEMENT = (
     keras.activations.softsign,
     keras.activations.leaky_relu,
 )
+_MOST_RUNS = 128  # more no longer fill the vector registers better, and leave the fast caches
+_KEPT_BETWEEN_CALLS = 2**25  # bytes: larger blocks Linux's C library returns at once, and gets anew page by page
 _LANES = 16  # float32 numbers in the widest vector register of today's processors
 # Measured with XLA of TensorFlow 2.21 on rows from 1 to 1437, 2 to 128 inputs, 1 to 128 units, 16 and 128 runs.
 _TERMS_WRITTEN_OUT = 32  # of a sum
@@ -46,11 +50,11 @@ class SeedsProgram:
     """One vector instruction serves several runs.
 
     Args:
-        subject: A built model for which `why_not_side_by_side` finds no reason; the pattern for all runs.
+        subject: A built model for which `why_not_by_lanes` finds no reason; the pattern for all runs.
         batch_size: Rows of a batch; the last one holds the remainder.
         train: Training rows.
         valid: Validation rows; as for the training rows, only their shapes matter.
-        runs: Number of runs, as `whole_registers` gives it; they are independent of each other.
+        runs: Number of runs, as `whole` gives it; they are independent of each other.
     """
 
     def __init__(self, subject: Subject, batch_size: int, train: Rows, valid: Rows | None, runs: int) -> None:
@@ -73,7 +77,7 @@ class SeedsProgram:
             train.data,
             valid.data if valid else None,
             self._rates,
-            no_orders(len(train), self._runs),
+            np.zeros((epochs_at_once(len(train), self._runs), len(train), self._runs), np.int32),
             0,
         )
 
@@ -84,6 +88,22 @@ class SeedsProgram:
         data = len(train) * (2 * widths[0] + widths[-1] + 3)  # features in the order of the epoch, and transposed
         layers = sum(widths) * (3 * min(batch_size, len(train)) + (len(valid) if valid else 0))
         return 4 * (data + layers + 6 * model.count_params())
+
+    @staticmethod
+    def fitting(batch_size: int, wanted: int, bytes_per_run: int) -> tuple[int, int]:
+        """Return how many runs, of those wanted, fill a program well: at least, and at most."""
+        # With batches of this size fewer runs side by side take longer than all of them, some of which are idle: XLA
+        # computes arrays below 16 KiB anew wherever they are used. Measured at 2 to 250 rows and 16 to 512 runs.
+        least = _MOST_RUNS if 8 < batch_size < 64 <= wanted else min(_LANES, wanted)
+        most = _MOST_RUNS
+        if batch_size >= 64:  # beyond that memory 16 runs are faster than 128; measured at 64 to 1437 rows
+            most = min(most, max(_LANES, _KEPT_BETWEEN_CALLS // (_LANES * bytes_per_run) * _LANES))
+        return least, most
+
+    @staticmethod
+    def whole(runs: int) -> int:
+        """Return how many a program for so many is made for: more cost nothing until a vector register is full."""
+        return -(-runs // _LANES) * _LANES
 
     def compile(self) -> None:
         """Let XLA compile before anything is trained.
@@ -105,7 +125,7 @@ class SeedsProgram:
         """Train all runs.
 
         Args:
-            weights: For each of the model's weights, an array (…, runs) of initial values.
+            weights: For each of the model's variables, an array (runs, …) of initial values.
             rates: Learning rates, shape (runs,), or None where the optimizer follows a schedule.
             train: The training rows.
             valid: The validation rows.
@@ -115,19 +135,21 @@ class SeedsProgram:
         Returns:
             For each figure an array (epochs, runs).
         """
-        runs = weights[0].shape[-1]
+        runs = len(weights[0])
 
         def padded(array: np.ndarray) -> np.ndarray:
             if runs == self._runs:
                 return array
             return np.concatenate([array, np.repeat(array[..., -1:], self._runs - runs, axis=-1)], axis=-1)
 
-        write(self._variables, [padded(value) for value in weights])
+        write(self._variables, [padded(np.moveaxis(value, 0, -1)) for value in weights])
         write([variable for variable, _ in self._fresh], [value for _, value in self._fresh])
         rates = None if rates is None else padded(rates)
         logs = []
-        for block, count in in_blocks(map(padded, orders), len(train), self._runs):
-            result = self._run(train.data, valid.data if valid else None, rates, block, count)
+        most = epochs_at_once(len(train), self._runs)
+        for some in in_blocks(map(padded, orders), len(train), self._runs):
+            count = len(some)
+            result = self._run(train.data, valid.data if valid else None, rates, block(some, most), count)
             logs.append({name: values.numpy()[:count, :runs] for name, values in result.items()})
             advance(count)
         return joined(logs)
@@ -243,16 +265,7 @@ class SeedsProgram:
         return tape.gradient(loss, values)
 
     def _apply(self, gradients: list[tf.Tensor], rates: tf.Tensor | None) -> None:
-        """Do what optimizer.apply does for these optimizers, but for the learning rate, which may differ by run."""
-        optimizer = self._optimizer
-        rates = optimizer.learning_rate if rates is None else rates
-        if optimizer.clipvalue:
-            gradients = [tf.clip_by_value(g, -optimizer.clipvalue, optimizer.clipvalue) for g in gradients]
-        if optimizer.weight_decay is not None:
-            for variable in self._variables:
-                variable.assign(variable - variable * optimizer.weight_decay * rates)
-        internals.update(optimizer, gradients, self._variables, rates)
-        optimizer.iterations.assign_add(1)
+        apply(self._optimizer, gradients, self._variables, rates)
 
     def _epoch(
         self, data: tuple, valid: tuple | None, rates: tf.Tensor | None, order: tf.Tensor, once: tf.Tensor
@@ -295,11 +308,6 @@ class SeedsProgram:
 def _with_outputs(y: tf.Tensor) -> tf.Tensor:
     """Return targets with an axis for the outputs, even if there is one alone."""
     return y if y.shape.rank > 1 else y[:, None]
-
-
-def whole_registers(runs: int) -> int:
-    """Return how many runs a program for these is made for: further ones cost nothing until the register is full."""
-    return -(-runs // _LANES) * _LANES
 
 
 def _dense_layers(model: keras.Model) -> list[keras.layers.Dense]:

@@ -1,0 +1,148 @@
+"""TensorFlow's random numbers, number for number, in operations that XLA compiles well and that many runs can share.
+
+On the processor TensorFlow draws by Philox-4x32-10 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel
+random numbers: as easy as 1, 2, 3", SC 2011). Within XLA it would draw other numbers, and slowly; `tf.vectorized_map`
+has no form for it. Written out, a compiled Dropout has the masks that it has in Keras's own steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import tensorflow as tf
+
+_ROUNDS = 10
+_ROUNDS_A_TURN = 5
+_FACTORS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_OF_SEEDS = (0x3EC8F720, 0x02461E29)  # the key with which TensorFlow scrambles a seed
+_LEAST_UNIFORM = 1.0e-7  # TensorFlow's guard of the logarithm
+
+
+@contextmanager
+def written_out() -> Iterator[None]:
+    """Have float32 numbers of known shapes drawn as here, by the functions of TensorFlow that Keras's layers call."""
+    dropout, own = tf.nn.experimental.stateless_dropout, {}
+    for name, draw in (("stateless_uniform", uniform), ("stateless_normal", normal)):
+        own[name] = getattr(tf.random, name)
+        setattr(tf.random, name, _in_place_of(own[name], draw))
+    tf.nn.experimental.stateless_dropout = _dropout_in_place_of(dropout)
+    try:
+        yield
+    finally:
+        tf.nn.experimental.stateless_dropout = dropout
+        for name, function in own.items():
+            setattr(tf.random, name, function)
+
+
+def uniform(shape: tuple[int, ...], seed: tf.Tensor) -> tf.Tensor:
+    """Draw what `tf.random.stateless_uniform` draws, float32 in [0, 1).
+
+    Args:
+        shape: Of the result.
+        seed: Two int32.
+    """
+    number = math.prod(shape)
+    return tf.reshape(tf.reshape(_fractions(number, seed), [-1])[:number], shape)
+
+
+def normal(shape: tuple[int, ...], seed: tf.Tensor) -> tf.Tensor:
+    """Draw what `tf.random.stateless_normal` draws, to rounding: by Box and Muller's formula from pairs of fractions.
+
+    Args:
+        shape: Of the result.
+        seed: Two int32.
+    """
+    number = math.prod(shape)
+    first, second = tf.unstack(tf.reshape(_fractions(number, seed), [-1, 2]), axis=1)
+    radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(first, _LEAST_UNIFORM)))
+    angle = 2.0 * math.pi * second
+    pairs = tf.stack([radius * tf.sin(angle), radius * tf.cos(angle)], 1)
+    return tf.reshape(tf.reshape(pairs, [-1])[:number], shape)
+
+
+def _in_place_of(own: Callable, draw: Callable) -> Callable:
+    """Return TensorFlow's function, which draws as here what can be."""
+    low, high = ("minval", "maxval") if draw is uniform else ("mean", "stddev")
+
+    @wraps(own)
+    def drawn(shape: Any, seed: Any, *args: Any, **named: Any) -> tf.Tensor:  # noqa: ANN401
+        known = _known(shape)
+        dtype = tf.as_dtype(named.get("dtype", tf.float32))
+        if args or known is None or dtype != tf.float32 or not {low, high, "dtype"} >= set(named):
+            return own(shape, seed, *args, **named)
+        numbers = draw(known, tf.cast(seed, tf.int32))
+        first, second = (tf.cast(named.get(name, default), dtype) for name, default in ((low, 0.0), (high, 1.0)))
+        return numbers * (second - first) + first if draw is uniform else numbers * second + first
+
+    return drawn
+
+
+def _dropout_in_place_of(own: Callable) -> Callable:
+    @wraps(own)
+    def dropped(x: Any, rate: Any, seed: Any, rng_alg: Any = None, noise_shape: Any = None, **named: Any) -> tf.Tensor:  # noqa: ANN401
+        known = _known(tf.shape(x) if noise_shape is None else noise_shape)
+        plain = isinstance(rate, int | float) and 0 < rate < 1 and rng_alg is None and not named
+        if not plain or known is None or x.dtype != tf.float32:
+            named |= {"noise_shape": noise_shape} | ({} if rng_alg is None else {"rng_alg": rng_alg})
+            return own(x, rate, seed, **named)
+        kept = uniform(known, tf.cast(seed, tf.int32)) >= rate
+        return tf.where(kept, x * tf.constant(1 / (1 - rate), x.dtype), tf.zeros([], x.dtype))
+
+    return dropped
+
+
+def _known(shape: Any) -> tuple[int, ...] | None:  # noqa: ANN401
+    """Return a shape as numbers, if TensorFlow knows them while it traces."""
+    known = tf.zeros(shape).shape
+    return tuple(known) if known.is_fully_defined() else None
+
+
+def _fractions(number: int, seed: tf.Tensor) -> tf.Tensor:
+    """Return at least so many numbers in [0, 1), in rows of four: the words of a block, of which 23 bits count."""
+    seed_key = [tf.constant([value], tf.uint32) for value in _OF_SEEDS]
+    scrambled = [word[0] for word in _philox(_halves(seed), seed_key)]
+    block = tf.cast(tf.range(-(-number // 4), dtype=tf.int32), tf.uint32)
+    nothing = tf.zeros_like(block)
+    words = _philox([block, nothing, nothing + scrambled[2], nothing + scrambled[3]], scrambled[:2])
+    bits = tf.bitwise.bitwise_and(tf.stack(words, 1), _word(0x7FFFFF))
+    return tf.cast(tf.cast(bits, tf.int32), tf.float32) * tf.constant(2.0**-23)
+
+
+def _halves(seed: tf.Tensor) -> list[tf.Tensor]:
+    """Return two int32, extended to 64 bits with their signs, as four words, the lower one of each first."""
+    low = tf.cast(seed, tf.uint32)
+    high = tf.where(seed < 0, _word(0xFFFFFFFF), _word(0))
+    return [low[:1], high[:1], low[1:], high[1:]]
+
+
+def _philox(counter: Sequence[tf.Tensor], key: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+    """Encrypt arrays of four words by two.
+
+    XLA computes anew what it can for each use of it, in ten rounds a thousand times over. It cannot across the turns of
+    a loop, so five rounds are one turn.
+    """
+    xor = tf.bitwise.bitwise_xor
+
+    def turn(i: tf.Tensor, a: tf.Tensor, b: tf.Tensor, c: tf.Tensor, d: tf.Tensor, *key: tf.Tensor) -> tuple:
+        for _ in range(_ROUNDS_A_TURN):
+            (a_high, a_low), (c_high, c_low) = (_product(word, by) for word, by in zip((a, c), _FACTORS, strict=True))
+            a, b, c, d = xor(xor(c_high, b), key[0]), c_low, xor(xor(a_high, d), key[1]), a_low
+            key = tuple(word + _word(step) for word, step in zip(key, _KEY_STEPS, strict=True))
+        return i + 1, a, b, c, d, *key
+
+    return tf.while_loop(lambda i, *_: i < _ROUNDS // _ROUNDS_A_TURN, turn, (0, *counter, *key))[1:5]
+
+
+def _product(word: tf.Tensor, factor: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Multiply words; return the upper and the lower half of each product."""
+    product = tf.cast(word, tf.uint64) * tf.constant(factor, tf.uint64)
+    return tf.cast(tf.bitwise.right_shift(product, tf.constant(32, tf.uint64)), tf.uint32), tf.cast(product, tf.uint32)
+
+
+def _word(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.uint32)
