@@ -109,7 +109,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{PROGRAMS}/device.py": ("tests/test_device.py",),
     f"{PROGRAMS}/single.py": ("tests/test_fit_losses.py", "tests/test_fit_state.py", "tests/test_device.py"),
     f"{PROGRAMS}/steps.py": ("tests/test_fit_optimizers.py", "tests/test_fit_losses.py", "tests/test_fit_models.py"),
-    f"{PROGRAMS}/pure.py": ("tests/test_fit_losses.py", "tests/test_fit_models.py", "tests/test_fit_seeds_vectorised.py"),
+    f"{PROGRAMS}/pure.py": (
+        "tests/test_fit_losses.py",
+        "tests/test_fit_models.py",
+        "tests/test_fit_seeds_vectorised.py",
+    ),
     f"{PROGRAMS}/philox.py": ("tests/test_philox.py",),
     f"{PROGRAMS}/convolution.py": ("tests/test_fit_seeds_vectorised.py",),
     f"{PROGRAMS}/vectorised.py": ("tests/test_fit_seeds_vectorised.py",),
