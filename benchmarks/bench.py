@@ -35,6 +35,7 @@ import pandas as pd  # noqa: E402
 from calls import Calls  # noqa: E402
 from contestants import Contestant, Task, Unavailable, compiled_fit, contestants, plain_keras, versions  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from networks import Networks, ratios  # noqa: E402
 
 import helpers  # noqa: E402
 
@@ -251,6 +252,8 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
 
     say("warm-up: calls")
     calls, called = Calls.prepare(x, y), []
+    say("warm-up: networks")
+    networks, networked = Networks.prepare(x, y, 2 * plan.longest), []
     # What is alive now stays: looking through it before every sample would take longer than most samples.
     gc.collect()
     gc.freeze()
@@ -263,6 +266,7 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
             for cell in dice.sample(group, len(group)):
                 cell.sample()
         called.append(calls.sample())
+        networked.append(networks.sample())
         if number < plan.first_curves:
             first_curves.append(first_curve())
 
@@ -287,7 +291,11 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
             "stages": first_curves,
         },
         "calls": {name: spread([sample[name] for sample in called]) for name in called[0]},
-        "targets": [target.record() for target in targets(steps, [sample["total"] for sample in first_curves], called)],
+        "networks": {name: spread([sample[name] for sample in networked]) for name in networked[0]},
+        "targets": [
+            target.record()
+            for target in targets(steps, [sample["total"] for sample in first_curves], called, networked)
+        ],
     }
 
 
@@ -324,13 +332,16 @@ def first_curve() -> dict[str, float]:
     return {**json.loads(stages), "total": total}
 
 
-def targets(cells: list[Cell], first_curves: list[float], calls: list[dict[str, float]]) -> list[Target]:
+def targets(
+    cells: list[Cell], first_curves: list[float], calls: list[dict[str, float]], networks: list[dict[str, float]]
+) -> list[Target]:
     """The targets, each ratio formed within its round.
 
     Args:
         cells: Those of the cost of a step.
         first_curves: Seconds until the first curve is drawn.
         calls: Seconds of whole calls, of each round; see `calls`.
+        networks: Likewise; see `networks`.
     """
     found = {(cell.contestant, cell.batch_size): cell for cell in cells}
 
@@ -358,6 +369,7 @@ def targets(cells: list[Cell], first_curves: list[float], calls: list[dict[str, 
             [one["check"] / one["model.fit, first epoch"] for one in calls],
         ),
         Target("first curve of a new process, programs kept on disk", 5, False, first_curves, " s"),
+        *(Target(name, limit, False, samples) for name, limit, samples in ratios(networks)),
     ]
 
 
@@ -435,7 +447,7 @@ def report(results: dict) -> str:
 
     rows = [
         {"call": name, "median": short(1e3 * figures["median"]), "min to max": _range(scaled(figures, 1e3))}
-        for name, figures in results["calls"].items()
+        for name, figures in (results["calls"] | results["networks"]).items()
     ]
     parts.append(f"Whole calls, the model known: milliseconds\n{pd.DataFrame(rows).to_string(index=False)}")
     stages = results["first_curve"]["stages"]

@@ -57,9 +57,9 @@ class Calls:
         for _ in range(times):
             gc.collect()
             for name, call in watched.items():
-                seconds.setdefault(name, []).append(_timed(call))
+                seconds.setdefault(name, []).append(timed(call))
         new = helpers.build_model(seed=1)
-        first = _timed(lambda: new.fit(self.x, self.y, batch_size=BATCH_SIZE, epochs=1, verbose=0))
+        first = timed(lambda: new.fit(self.x, self.y, batch_size=BATCH_SIZE, epochs=1, verbose=0))
         checks = [self._check() for _ in range(times)]
         medians = {name: statistics.median(samples) for name, samples in seconds.items()}
         return medians | {"model.fit, first epoch": first, "check": statistics.median(checks)}
@@ -72,10 +72,11 @@ class Calls:
         keras_internals.build(model, batch)
         subject = Subject.of(model, batch)
         with lease(SingleProgram, subject, BATCH_SIZE, train, None, watched=False, apart=False) as program:
-            return _timed(lambda: self_check.check(program, subject))
+            return timed(lambda: self_check.check(program, subject))
 
 
-def _timed(call: Callable[[], object]) -> float:
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -244,11 +244,13 @@ CASES = st.fixed_dictionaries(
 )
 
 
-#: Of many runs: chains of dense layers above all, which are trained side by side.
+#: Of many runs: half of them chains of dense layers.
 MANY = st.fixed_dictionaries(
     {
-        "rows": st.just({"row": "table", "first": []}),
-        "hidden": st.lists(st.tuples(st.just("Dense"), DENSE), max_size=2),
+        "rows": st.one_of(*map(_row, ["table", "table", "table", "sequence", "image"])),
+        "hidden": st.one_of(
+            st.lists(st.tuples(st.just("Dense"), DENSE), max_size=2), st.lists(HIDDEN, min_size=1, max_size=2)
+        ),
         "end": st.one_of(*map(_with_head, TARGETS)),
         "optimizer": OPTIMIZERS,
         "rate": some([0.003, 0.02]),
@@ -486,6 +488,7 @@ def hold_runs(case):
     """
     x, y, arguments = data_of(case)
     model = model_of(case)
+    model.jit_compile = False  # XLA draws other numbers
     training.draw_weights(model, 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -501,7 +504,17 @@ def hold_runs(case):
         return "a loss became NaN"
     off = [distance(rows[name], values) for name, values in expected.items()]
     off += [distance(one[1], value) for one, value in zip(weights, model.get_weights(), strict=True)]
-    assert max(off) < 3 * TOLERANCE, (off, list(expected))
+    if max(off) >= 3 * TOLERANCE:
+        moved = model_of(case)
+        moved.jit_compile = False
+        training.draw_weights(moved, 1)
+        for variable in moved.trainable_variables:
+            variable.assign(variable * (1 + 1e-6))
+        again = moved.fit(x, y, verbose=0, **arguments).history
+        itself = [distance(again[name], values) for name, values in expected.items()]
+        itself += [distance(*pair) for pair in zip(moved.get_weights(), model.get_weights(), strict=True)]
+        assert max(itself) > max(off) / 4, (off, itself, list(expected))
+        return "rounding is blown up"
     said = [str(w.message) for w in caught if "one after the other" in str(w.message)]
     return said[0].partition(": ")[2] if said else None
 

@@ -161,8 +161,8 @@ ONE_BY_ONE = {
         lambda: stack(layers.Dense(6, "relu", kernel_constraint=keras.constraints.MaxNorm(0.5))),
         "is constrained",
     ),
-    "strides": (
-        lambda: stack(layers.Reshape((2, 1)), layers.Conv1D(4, 1, strides=2), layers.Flatten()),
+    "holes": (
+        lambda: stack(layers.Reshape((2, 1)), layers.Conv1D(4, 2, dilation_rate=2, padding="same"), layers.Flatten()),
         "cannot vectorise an operation of it, ",
     ),
 }

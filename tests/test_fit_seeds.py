@@ -139,7 +139,7 @@ def test_several_learning_rates_equal_separate_runs():
 
 
 def test_several_learning_rates_one_after_another():
-    build = ONE_BY_ONE["normalised"]
+    build = ONE_BY_ONE["constraint"][0]
     frame = runs(build, seeds=2, epochs=2, learning_rates=[0.001, 0.05])
     assert len(frame) == 8
     for rate in (0.001, 0.05):

@@ -78,7 +78,9 @@ def test_files_that_are_not_named_are_compiled_without_optimising(run, monkeypat
     assert run(*options, asks=asks.format("not "))[0] == 0
 
 
-@pytest.mark.parametrize(("held", "processes"), [(run_tests.PROCESS_BYTES, 3), (0, 1)])
+@pytest.mark.parametrize(
+    ("held", "processes"), [(run_tests.PROCESS_BYTES, 3), pytest.param(0, 1, marks=pytest.mark.thorough)]
+)
 def test_a_process_that_has_grown_leaves_the_files_that_follow_to_another(run, held, processes):
     files = {"alone": PASSES, "other": FAILS + PASSES, "third": PASSES}
     status, out = run(at_once=1, held=held, **files)

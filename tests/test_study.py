@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import re
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -101,7 +102,42 @@ def test_a_model_without_classes_has_one_number_and_the_squared_error():
     np.testing.assert_allclose(many[many["seed"] == 0]["loss"], one.history["loss"], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({}, ["Dense", "Dense"]),
+        ({"dropout": 0.3}, ["Dense", "Dropout", "Dense"]),
+        ({"batch_normalization": True}, ["Dense", "BatchNormalization", "Activation", "Dense"]),
+        (
+            {"dropout": 0.3, "batch_normalization": True},
+            ["Dense", "BatchNormalization", "Activation", "Dropout", "Dense"],
+        ),
+    ],
+)
+def test_a_hidden_layer_may_be_normalised_and_dropped(options, kinds):
+    model = build_model((4,), **options)
+    assert [type(layer).__name__ for layer in model.layers] == kinds
+    assert model.layers[0].use_bias == ("batch_normalization" not in options)
+    assert "dropout" not in options or model.layers[-2].rate == 0.3
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 2])
+def test_a_share_that_is_none(share):
+    with pytest.raises(ValueError, match=r"`dropout` is .* at least 0 and below 1"):
+        build_model(dropout=share)
+
+
 # --- the study -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.thorough
+def test_a_network_with_dropout_and_batch_normalization_is_studied_side_by_side(numeric):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*one after the other")
+        study = study_table(numeric.table, epochs=10, seeds=16, dropout=0.1, batch_normalization=True)
+    text = " ".join(Page(render(study)).text.split())
+    assert "with adam, BatchNormalization and Dropout of 0.1. Another network" in text
+    assert "with adam, no regularisation. Another network" in " ".join(Page(render(numeric)).text.split())
 
 
 @pytest.mark.thorough

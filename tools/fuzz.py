@@ -1,4 +1,4 @@
-"""Train what hypothesis draws with `fit` and with `model.fit`, and say what was found. Never part of `make test`.
+"""Train what hypothesis draws with `fit`, or `fit_seeds`, and with `model.fit`, and say what was found.
 
 Each process takes 50 cases, so that memory stays bounded, and stops at the first case that differs, made as small as
 hypothesis can; the others go on. A seed names a process's cases: the same seed draws them again.
@@ -48,7 +48,7 @@ def draw(seed: int, count: int) -> int:
     """Draw cases in this process; the first that differs is made small and raised."""
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
     import hypothesis
-    from generated import CASES, hold
+    from generated import CASES, MANY, hold, hold_runs
 
     found: Counter[str] = Counter()
 
@@ -56,9 +56,10 @@ def draw(seed: int, count: int) -> int:
     @hypothesis.settings(
         max_examples=count, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
     )
-    @hypothesis.given(CASES)
+    @hypothesis.given(hypothesis.strategies.one_of(CASES, CASES, CASES, MANY.map(lambda case: case | {"runs": 2})))
     def every(case: dict) -> None:
-        found[hold(case) or "equal"] += 1
+        what = hold_runs(case) if "runs" in case else hold(case)
+        found[f"{'fit_seeds' if 'runs' in case else 'fit'}: {what or 'equal'}"] += 1
 
     try:
         every()

@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--drop", action="append", default=[], help="a column to leave out; may be repeated")
     parser.add_argument("--kind", choices=get_args(Kind), help="what the target is; guessed without it")
     parser.add_argument("--aim", choices=("seconds", "updates", "rows"), default="seconds", help="what shall be least")
+    parser.add_argument("--dropout", type=float, default=0.0, help="share of the hidden units that a step drops")
+    parser.add_argument("--batch-normalization", action="store_true", help="normalise the hidden units by their batch")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "study", help="where the report goes")
     options = parser.parse_args(arguments)
 
@@ -63,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         "DROP": options.drop,
         "KIND": options.kind,
         "AIM": options.aim,
+        "DROPOUT": options.dropout,
+        "BATCH_NORMALIZATION": options.batch_normalization,
         "REPORT": str(report),
     }
     failure = execute(parameters, report.with_suffix(".ipynb"))

@@ -21,6 +21,8 @@ def build_model(
     features: int = 2,
     classes: int | None = 2,
     optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+    dropout: float = 0.0,
+    batch_normalization: bool = False,
     seed: int | None = None,
     name: str | None = None,
 ) -> keras.Sequential:
@@ -36,6 +38,9 @@ def build_model(
         classes: More than two make a softmax output for each and sparse categorical cross-entropy; None makes one
             linear output and the mean squared error, for a target that is a number.
         optimizer: A Keras optimizer or its name; "momentum" stands for SGD with momentum 0.9.
+        dropout: Share of each hidden layer's outputs that a training step drops (Srivastava et al. 2014).
+        batch_normalization: Whether each hidden layer is normalised by its batch before its ReLU (Ioffe & Szegedy
+            2015); it then has no bias, which the normalisation would take away again.
         seed: Decides the initial weights (Glorot uniform; Glorot & Bengio 2010), the same ones that
             `fit_seeds` gives the run of this seed. Without it every call draws fresh weights.
         name: The model's name, shown in its summary.
@@ -46,11 +51,13 @@ def build_model(
 
     Raises:
         TypeError: A size is not a whole number.
-        ValueError: A size is below 1, or there are fewer than 2 classes.
+        ValueError: A size is below 1, there are fewer than 2 classes, or the share is not at least 0 and below 1.
     """
     features = whole_number(features, "features", 1)
     units = [whole_number(size, f"hidden[{i}]", 1) for i, size in enumerate(hidden)]
-    layers = [keras.layers.Dense(size, "relu") for size in units]
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` is {dropout!r}; give a share of at least 0 and below 1.")
+    layers = [layer for size in units for layer in _hidden(size, dropout, batch_normalization)]
     if classes is None:
         output, loss = keras.layers.Dense(1), "mean_squared_error"
     elif whole_number(classes, "classes", 2) == 2:
@@ -64,3 +71,15 @@ def build_model(
         optimizer = keras.optimizers.SGD(momentum=_MOMENTUM)
     model.compile(optimizer=optimizer, loss=loss, metrics=None if classes is None else ["accuracy"])
     return model
+
+
+def _hidden(units: int, dropout: float, batch_normalization: bool) -> list[keras.Layer]:
+    if batch_normalization:
+        layers = [
+            keras.layers.Dense(units, use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.Activation("relu"),
+        ]
+    else:
+        layers = [keras.layers.Dense(units, "relu")]
+    return [*layers, keras.layers.Dropout(dropout)] if dropout else layers

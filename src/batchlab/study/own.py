@@ -34,6 +34,8 @@ class Study:
         advice: Batch sizes, learning rates and their costs, see `recommend`.
         hidden: Units of the network's hidden layers.
         optimizer: Its name.
+        dropout: Share of each hidden layer's outputs that a training step drops.
+        batch_normalization: Whether each hidden layer is normalised by its batch.
         epochs: The budget of the first batch size tried.
         without_features: The validation loss of a model that knows the training targets alone: the shares of the
             classes, or the mean.
@@ -47,6 +49,8 @@ class Study:
     advice: Advice
     hidden: Sequence[int]
     optimizer: str
+    dropout: float
+    batch_normalization: bool
     epochs: int
     without_features: float
     trained: int
@@ -61,6 +65,8 @@ def study_table(
     seeds: int = 64,
     epochs: int | None = None,
     optimizer: str = "adam",
+    dropout: float = 0.0,
+    batch_normalization: bool = False,
     tell: Callable[[str], object] = lambda what: None,
 ) -> Study:
     """Recommend a batch size and a learning rate for a table.
@@ -75,6 +81,8 @@ def study_table(
         epochs: The budget in which the first batch size shows what loss can be reached. Without it 30; fewer, but at
             least 5, where they would be more than 1,000 updates of 16 rows.
         optimizer: As `build_model` takes it.
+        dropout: Likewise.
+        batch_normalization: Likewise.
         tell: Called with a line on what is begun, and after how many seconds; `print` shows that it goes on.
 
     Raises:
@@ -91,7 +99,15 @@ def study_table(
         with lock:  # two threads would mix their lines
             tell(f"{time.perf_counter() - start:4.0f} s  {what}")
 
-    build = partial(build_model, HIDDEN, features=encoded.x.shape[1], classes=encoded.classes, optimizer=optimizer)
+    build = partial(
+        build_model,
+        HIDDEN,
+        features=encoded.x.shape[1],
+        classes=encoded.classes,
+        optimizer=optimizer,
+        dropout=dropout,
+        batch_normalization=batch_normalization,
+    )
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
@@ -112,6 +128,8 @@ def study_table(
         advice=advice,
         hidden=HIDDEN,
         optimizer=optimizer,
+        dropout=dropout,
+        batch_normalization=batch_normalization,
         epochs=epochs,
         without_features=_without_features(encoded),
         trained=tried * seeds + len(advice.runs.groupby(["batch_size", "seed"])),

@@ -38,40 +38,75 @@ def _in_place_of(own: Callable) -> Callable:
     ) -> tf.Tensor:
         input, filters = tf.convert_to_tensor(input), tf.convert_to_tensor(filters)
         *places, channels, _ = filters.shape
-        steps, holes = (set(tf.nest.flatten([given or 1])) for given in (strides, dilations))
-        plain = steps == holes == {1} and padding in ("VALID", "SAME") and (data_format or "N").endswith("C")
+        steps = _each(strides, len(places))
+        plain = set(_each(dilations, len(places))) == {1} and (data_format or "NC").endswith("C")
         grouped = input.shape[-1] != channels
-        if not plain or grouped or math.prod(places) > _MOST_PLACES or not input.shape.is_fully_defined():
+        many = math.prod(places) > _MOST_PLACES
+        if not plain or padding not in ("VALID", "SAME") or grouped or many or not input.shape.is_fully_defined():
             return own(input, filters, strides, padding, data_format, dilations, name)
-        return _convolve(input, filters, padding)
+        return _convolve(input, filters, steps, padding)
 
     return convolved
 
 
-def _convolve(image: tf.Tensor, filters: tf.Tensor, padding: str) -> tf.Tensor:
+def _each(given: Any, number: int) -> list[int]:  # noqa: ANN401
+    """Return an option of a convolution for each of its axes."""
+    sizes = [1] if given is None else tf.nest.flatten(given)
+    return sizes * number if len(sizes) == 1 else sizes
+
+
+def _convolve(image: tf.Tensor, filters: tf.Tensor, steps: list[int], padding: str) -> tf.Tensor:
     """Convolve (rows, …, channels) by (…, channels, units): what a filter sees, laid side by side, times the filter."""
     *places, channels, units = filters.shape
+    sizes = image.shape[1:-1]
     if padding == "SAME":
-        around = [[(size - 1) // 2, size // 2] for size in places]
-        image = tf.pad(image, [[0, 0], *around, [0, 0]])
+        wanted = [-(-size // step) for size, step in zip(sizes, steps, strict=True)]
+        over = [
+            max(0, (want - 1) * step + place - size)
+            for want, step, place, size in zip(wanted, steps, places, sizes, strict=True)
+        ]
+        image = tf.pad(image, [[0, 0], *([more // 2, more - more // 2] for more in over), [0, 0]])
     rows, *sizes, _ = image.shape
-    reached = [size - place + 1 for size, place in zip(sizes, places, strict=True)]
+    reached = [(size - place) // step + 1 for size, place, step in zip(sizes, places, steps, strict=True)]
+    spans = [(reach - 1) * step + 1 for reach, step in zip(reached, steps, strict=True)]
     corners = list(itertools.product(*map(range, places)))
 
     @tf.custom_gradient
     def seen(image: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        """Lay side by side what the filter sees at each place; `tf.slice` has a gradient that cannot be vectorised."""
+        """Lay side by side what the filter sees at each place; a slice has a gradient that cannot be vectorised."""
 
         def backward(upstream: tf.Tensor) -> tf.Tensor:
-            margins = [
-                [[0, 0], *([at, place - 1 - at] for place, at in zip(places, corner, strict=True)), [0, 0]]
-                for corner in corners
-            ]
-            parts = zip(tf.split(upstream, len(corners), -1), margins, strict=True)
-            return tf.add_n([tf.pad(part, margin) for part, margin in parts])
+            total = []
+            for corner, part in zip(corners, tf.split(upstream, len(corners), -1), strict=True):
+                ends = zip(corner, spans, sizes, strict=True)
+                margins = [[0, 0], *([at, size - span - at] for at, span, size in ends), [0, 0]]
+                total.append(tf.pad(_spread(part, steps), margins))
+            return tf.add_n(total)
 
-        parts = [tf.slice(image, [0, *corner, 0], [rows, *reached, channels]) for corner in corners]
+        parts = [
+            tf.strided_slice(
+                image,
+                [0, *corner, 0],
+                [rows, *(at + span for at, span in zip(corner, spans, strict=True)), channels],
+                [1, *steps, 1],
+            )
+            for corner in corners
+        ]
         return tf.concat(parts, -1), backward
 
     matrix = tf.reshape(seen(image), [-1, math.prod(places) * channels])
     return tf.reshape(matrix @ tf.reshape(filters, [-1, units]), [rows, *reached, units])
+
+
+def _spread(part: tf.Tensor, steps: list[int]) -> tf.Tensor:
+    """Put zeros between the entries of (rows, …, channels), so that they stand so many places apart."""
+    for axis, step in enumerate(steps, 1):
+        if step > 1:
+            before, size, after = part.shape[:axis], part.shape[axis], part.shape[axis + 1 :]
+            apart = tf.reshape(part, [*before, size, 1, *after])
+            apart = tf.pad(apart, [*[[0, 0]] * (axis + 1), [0, step - 1], *[[0, 0]] * len(after)])
+            begin = [0] * part.shape.rank
+            part = tf.slice(
+                tf.reshape(apart, [*before, size * step, *after]), begin, [*before, (size - 1) * step + 1, *after]
+            )
+    return part

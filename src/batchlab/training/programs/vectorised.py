@@ -72,11 +72,10 @@ class VectorisedProgram:
         try:
             with written_out(), as_products():
                 self._run = Compiled(self._epochs, train.data, valid.data if valid else None, rates, orders, 0)
-        except ValueError as error:
-            found = re.search(r"No pfor vectorization defined for (\w+)", str(error))
-            if found is None:
-                raise
-            raise CannotCompileError(f"TensorFlow cannot vectorise an operation of it, {found[1]}") from error
+        except (ValueError, NotImplementedError) as error:
+            found = re.search(r"(?:vectorization defined for |of op ')(\w+)", str(error))
+            what = found[1] if found else str(error).strip().splitlines()[-1][:200]
+            raise CannotCompileError(f"TensorFlow cannot vectorise an operation of it, {what}") from error
 
     @staticmethod
     def bytes_per_run(model: keras.Model, train: Rows, valid: Rows | None, batch_size: int) -> int:
