@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import callbacks, layers
@@ -107,6 +108,26 @@ def test_a_users_own_callback_sees_every_epoch_as_keras_leaves_it():
     for ours, plain in zip(run.ours[0].seen, run.plain[0].seen, strict=True):
         for one, other in zip(ours, plain, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+class Counting(layers.Dense):
+    """A user's own layer, which keeps state that only its code knows of."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.called = tf.Variable(0.0)
+
+    def call(self, inputs, training=False):
+        if training:
+            self.called.assign_add(0.01)
+        return super().call(inputs) + self.called
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["EarlyStopping that restores", "TerminateOnNaN"])
+def test_a_model_with_code_of_its_own_is_never_brought_back(name, tmp_path):
+    make = lambda: stack(Counting(4, "tanh"))  # noqa: E731
+    with_callbacks(lambda who: [OF_KERAS[name](tmp_path)], make, epochs=EPOCHS, may_hand_over=name == "TerminateOnNaN")
 
 
 class Looks(callbacks.Callback):

@@ -120,6 +120,8 @@ def fit(
                 seed = None if seed is None else whole_number(seed, "seed", 0)
                 train, valid = run.rows(x, y)
                 subject, reason = built(model, train.part(0, min(run.batch_size, len(train))).data)
+                if reason is None and not subject.shared and any(map(terminates_on_nan, callbacks)):
+                    reason = "TerminateOnNaN wants to be called at every batch, and the model has code of its own"
             if reason is None:
                 go = compiled(held, subject, run, train, valid, callbacks=callbacks, verbose=verbose)
         except NotCompiled as refusal:
@@ -281,7 +283,8 @@ def _epoch_by_epoch(
         model=model,
     )
     apart = any(overrides(callback, "on_test_begin") for callback in callbacks)
-    closed = not apart and all(map(is_closed, hooks.callbacks))
+    # Code of the user's own may keep state that nobody knows to bring back.
+    closed = subject.shared and not apart and all(map(is_closed, hooks.callbacks))
     batches = [callback for callback in callbacks if terminates_on_nan(callback)]
     model.stop_training = False
     hooks.on_train_begin()

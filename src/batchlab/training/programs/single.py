@@ -33,7 +33,7 @@ class AtWork(NamedTuple):
     """A program that has been given a model and its rows.
 
     Attributes:
-        variables: The model's, all that a call reads and writes.
+        variables: All state of the model and its optimizer that is known.
         epochs: The most that one call trains.
         train: Trains an epoch for each of the row orders that it is given. Returns the figures by name, the epochs in
             the first axis; with those of validation, unless they are apart.
@@ -110,7 +110,7 @@ class SingleProgram:
             logs = call(self._train, rows, None if self._test else others, block(orders, self._at_once), count)
             return {name: values[:count] for name, values in logs.items()}
 
-        return AtWork(theirs, self._at_once, train_epochs, lambda: call(self._test, others, 1))
+        return AtWork(subject.variables, self._at_once, train_epochs, lambda: call(self._test, others, 1))
 
     def step(self, subject: Subject, gradients: list[tf.Tensor]) -> Step:
         """Take a step as this program does it, uncompiled, from the state of a subject.
