@@ -104,6 +104,7 @@ class PackedStep:
         self._theta = keras.Variable(np.zeros(sum(self._sizes), np.float32), name="parameters")
         self._optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         self._optimizer.build([self._theta])
+        self._optimizer_state = internals.optimizer_state(self._optimizer, [self._theta])
         # Where a step is little work, larger kernels; elsewhere they would only take longer to compile.
         self.unrolled = 1 if keeps_state(model) else _UNROLLED
 
@@ -111,7 +112,7 @@ class PackedStep:
         """Say where the state of a model of the same structure is held."""
         model = subject.model
         scalars, slots = internals.optimizer_state(model.optimizer, model.trainable_variables)
-        our_scalars, our_slots = internals.optimizer_state(self._optimizer, [self._theta])
+        our_scalars, our_slots = self._optimizer_state
         singles = [*zip(our_scalars, scalars, strict=True), *zip(self._pure.kept, subject.kept, strict=True)]
         return [
             Place(self._theta, model.trainable_variables),
