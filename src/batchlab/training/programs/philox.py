@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 _ROUNDS = 10
-_ROUNDS_A_TURN = 5
+_ROUNDS_A_TURN = 2
 _FACTORS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _OF_SEEDS = (0x3EC8F720, 0x02461E29)  # the key with which TensorFlow scrambles a seed
@@ -124,7 +124,7 @@ def _philox(counter: Sequence[tf.Tensor], key: Sequence[tf.Tensor]) -> Sequence[
     """Encrypt arrays of four words by two.
 
     XLA computes anew what it can for each use of it, in ten rounds a thousand times over. It cannot across the turns of
-    a loop, so five rounds are one turn.
+    a loop, so two rounds are one turn.
     """
     xor = tf.bitwise.bitwise_xor
 
