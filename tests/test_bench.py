@@ -270,4 +270,5 @@ def test_the_table_says_who_was_absent(quick):
             target.update(samples=[], met=None)
     shown = bench.report(results)
     assert any("C loop" in line and "no C compiler found" in line for line in shown.splitlines())
-    assert shown.count("not measured") == len(results["targets"]) - 5
+    absent = [target["name"] for target in results["targets"] if target["met"] is None]
+    assert shown.count("not measured") == len(absent) >= 5
