@@ -69,6 +69,8 @@ class VectorisedProgram:
         has_rates = isinstance(model.optimizer.learning_rate, keras.Variable)
         rates = np.zeros(runs, np.float32) if has_rates else None
         orders = np.zeros((epochs_at_once(len(train), runs), len(train), runs), np.int32)
+        # Not compiled, but traced once: to map a function takes a second, and every new model is checked.
+        self._once = tf.function(self._evaluation_and_step, autograph=False)
         try:
             with written_out(), as_products():
                 self._run = Compiled(self._epochs, train.data, valid.data if valid else None, rates, orders, 0)
@@ -171,16 +173,7 @@ class VectorisedProgram:
         write(our_scalars, read(scalars))
         for name, (ours,) in our_slots.items():
             ours.assign(self._repeated(self._flat(read(slots[name])).numpy()))
-        before = read(self._kept)
-        batch = constants(subject.batch)
-        with written_out(), as_products():
-            self._reset()
-            self._evaluate(*batch)
-            evaluated = self._first_figures()
-            write(self._kept, before)
-            self._reset()
-            rows = len(keras.tree.flatten(batch[0])[0])
-            own = self._gradients(batch, tf.stack([tf.range(rows)] * runs))
+        evaluated, own, figures = self._once(constants(subject.batch), read(self._kept))
         parts = zip(tf.split(own[0], self._sizes), self._shapes, strict=True)
         given = [tf.zeros(shape) if g is None else g for g, shape in zip(gradients, self._shapes, strict=True)]
         rate = None
@@ -195,7 +188,8 @@ class VectorisedProgram:
             values = tf.split(ours.value[0], self._sizes)
             state |= {id(v): tf.reshape(part, v.shape) for v, part in zip(slots[name], values, strict=True)}
         after = [state[id(variable)] for variable in (*model.variables, *model.optimizer.variables)]
-        return Step(self._first_figures(), evaluated, [tf.reshape(part, shape) for part, shape in parts], after)
+        first = [{name: values[0] for name, values in plain(found).items()} for found in (figures, evaluated)]
+        return Step(*first, [tf.reshape(part, shape) for part, shape in parts], after)
 
     def _repeated(self, value: np.ndarray) -> np.ndarray:
         return np.repeat(value[None], self._runs, 0)
@@ -251,8 +245,17 @@ class VectorisedProgram:
             raise CannotCompileError("a metric is an array")
         return {name: tf.cast(value, tf.float32) for name, value in figures.items()}
 
-    def _first_figures(self) -> dict[str, np.ndarray]:
-        return {name: values[0] for name, values in plain(self._figures()).items()}
+    def _evaluation_and_step(self, batch: tuple, state: list[tf.Tensor]) -> tuple[dict, tf.Tensor, dict]:
+        """Evaluate a batch, put the state back, and take a step but for the update; return what both give."""
+        with written_out(), as_products():
+            self._reset()
+            self._evaluate(*batch)
+            evaluated = self._figures()
+            self._keep(state)
+            self._reset()
+            rows = keras.tree.flatten(batch[0])[0].shape[0]
+            own = self._gradients(batch, tf.stack([tf.range(rows)] * self._runs))
+            return evaluated, own, self._figures()
 
     def _mapped(self, function: Callable, arguments: Any) -> Any:  # noqa: ANN401
         return tf.vectorized_map(function, arguments, fallback_to_while_loop=False)
