@@ -86,7 +86,7 @@ class Networks:
             f"fit, {kind}": lambda model=model: fit(model, self.x, self.y, **whole)
             for kind, model in self.models.items()
         }
-        calls["fit, validated"] = lambda: fit(plain, self.x, self.y, **validated)
+        calls["fit, with validation"] = lambda: fit(plain, self.x, self.y, **validated)
         calls["fit, EarlyStopping"] = lambda: fit(plain, self.x, self.y, callbacks=stops(), **validated)
         calls |= {
             f"fit_seeds, {kind}": lambda kind=kind: fit_seeds(lambda: chain(kind), self.x, self.y, seeds=RUNS, **few)
@@ -112,7 +112,7 @@ class Networks:
 def ratios(samples: list[dict[str, float]]) -> list[tuple[str, float, list[float]]]:
     """Return the ratios that have a limit: their names, the limits, a value for each sample."""
     pairs = [(f"fit, {kind}", "fit, plain", 4) for kind in KINDS[1:]]
-    pairs += [("fit, EarlyStopping", "fit, validated", 4)]
+    pairs += [("fit, EarlyStopping", "fit, with validation", 4)]
     pairs += [(f"fit_seeds, {kind}", "fit_seeds, plain", 2) for kind in KINDS[1:]]
     pairs += [("fit_seeds, images", "fit, images, one run after the other", 0.25)]
     pairs += [(f"first fit, {kind}", "first fit, plain", 1.5) for kind in KINDS[1:]]

@@ -41,7 +41,7 @@ def library(tmp_path_factory):
 #: Seconds, of two rounds.
 NETWORKS = [
     {f"{what}, {kind}": 0.2 for what in ("fit", "fit_seeds", "first fit") for kind in networks.KINDS}
-    | {"fit, validated": 0.1, "fit, EarlyStopping": 0.3, "fit_seeds, Dropout": 0.6, "fit_seeds, images": 0.2}
+    | {"fit, with validation": 0.1, "fit, EarlyStopping": 0.3, "fit_seeds, Dropout": 0.6, "fit_seeds, images": 0.2}
     | {"fit, images, one run after the other": 1.0}
 ] * 2
 CALLS = [
