@@ -24,9 +24,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,24 +71,27 @@ def main(arguments: list[str] | None = None) -> int:
         flags = ["-m", "not thorough"]
 
     counts, failed, start = Counter(), [], time.perf_counter()
+    lock = threading.Lock()
+
+    def tell(result: Result) -> None:
+        with lock:  # several processes end at a time
+            print(f"--- {result.name}: {result.seconds:.0f} s\n{result.output}", flush=True)
+            counts.update({word: int(number) for number, word in re.findall(_COUNTED, result.output)})
+            nothing_due = result.status == _NO_TESTS and " deselected" in result.output
+            if result.status and not nothing_due:  # a file may be wholly thorough
+                failed.append(result.name)
+
     known = durations(options.root, thorough="not thorough" not in flags)
     with tempfile.TemporaryDirectory(prefix="batchlab-", ignore_cleanup_errors=True) as folder:
         as_users_do = _environment(Path(folder, "optimised"))
         quickly = _environment(Path(folder, "quick")) | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
         with ThreadPoolExecutor(number := at_once()) as pool:
-            futures = [
-                pool.submit(
-                    _run, group, flags, options.root, as_users_do if options.paths or _alone(group[0]) else quickly
-                )
-                for group in groups(paths, known, number)
-            ]
+            futures = []
+            for group in groups(paths, known, number):
+                environment = as_users_do if options.paths or _alone(group[0]) else quickly
+                futures.append(pool.submit(_run, group, flags, options.root, environment, tell))
             for future in as_completed(futures):
-                for result in future.result():
-                    print(f"--- {result.name}: {result.seconds:.0f} s\n{result.output}", flush=True)
-                    counts += Counter({word: int(number) for number, word in re.findall(_COUNTED, result.output)})
-                    nothing_due = result.status == _NO_TESTS and " deselected" in result.output
-                    if result.status and not nothing_due:  # a file may be wholly thorough
-                        failed.append(result.name)
+                future.result()
     if failed:
         print(f"Failed: {', '.join(failed)}")
     print(f"All together took {time.perf_counter() - start:.0f} s.")
@@ -152,9 +156,10 @@ def _environment(programs: Path) -> dict[str, str]:
     return os.environ | {"TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={programs}"}
 
 
-def _run(group: list[str], flags: list[str], root: Path, environment: dict[str, str]) -> list[Result]:
+def _run(
+    group: list[str], flags: list[str], root: Path, environment: dict[str, str], tell: Callable[[Result], None]
+) -> None:
     """Test the files in one process, or, where that grows too large, in one after the other."""
-    results = []
     while group:
         with tempfile.TemporaryDirectory(prefix="batchlab-") as folder:
             left = Path(folder, "left")
@@ -171,9 +176,8 @@ def _run(group: list[str], flags: list[str], root: Path, environment: dict[str, 
             rest = left.read_text(encoding="utf-8").splitlines() if left.exists() else []
         number = len(group) - len(rest)
         name = group[0] if number == 1 else f"{group[0]} and {number - 1} more"
-        results.append(Result(name, done.returncode, done.stdout, time.perf_counter() - start))
+        tell(Result(name, done.returncode, done.stdout, time.perf_counter() - start))
         group = rest
-    return results
 
 
 if __name__ == "__main__":
