@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -12,14 +12,12 @@ from batchlab.results import ordered_figures
 from batchlab.training import keras_internals as internals
 from batchlab.training.programs.loop import (
     Compiled,
-    block,
     epochs_at_once,
-    in_blocks,
-    joined,
     over_batches,
     over_epochs,
 )
 from batchlab.training.programs.pure import apply
+from batchlab.training.programs.side_by_side import SideBySide
 from batchlab.training.rows import Rows
 from batchlab.training.self_check import Step, plain
 from batchlab.training.state import copy, read, write
@@ -46,7 +44,7 @@ _TERMS_WRITTEN_OUT = 32  # of a sum
 _PRODUCTS_IN_CACHE = 2**13  # of each run
 
 
-class SeedsProgram:
+class SeedsProgram(SideBySide):
     """One vector instruction serves several runs.
 
     Args:
@@ -105,54 +103,8 @@ class SeedsProgram:
         """Return how many a program for so many is made for: more cost nothing until a vector register is full."""
         return -(-runs // _LANES) * _LANES
 
-    def compile(self) -> None:
-        """Let XLA compile before anything is trained.
-
-        Raises:
-            CannotCompileError: XLA cannot.
-        """
-        self._run.compile()
-
-    def __call__(
-        self,
-        weights: list[np.ndarray],
-        rates: np.ndarray | None,
-        train: Rows,
-        valid: Rows | None,
-        orders: Iterator[np.ndarray],
-        advance: Callable[[int], object],
-    ) -> dict[str, np.ndarray]:
-        """Train all runs.
-
-        Args:
-            weights: For each of the model's variables, an array (runs, …) of initial values.
-            rates: Learning rates, shape (runs,), or None where the optimizer follows a schedule.
-            train: The training rows.
-            valid: The validation rows.
-            orders: For each epoch the orders of the rows, int32 of shape (rows, runs).
-            advance: Called with the number of epochs done since the last call.
-
-        Returns:
-            For each figure an array (epochs, runs).
-        """
-        runs = len(weights[0])
-
-        def padded(array: np.ndarray) -> np.ndarray:
-            if runs == self._runs:
-                return array
-            return np.concatenate([array, np.repeat(array[..., -1:], self._runs - runs, axis=-1)], axis=-1)
-
-        write(self._variables, [padded(np.moveaxis(value, 0, -1)) for value in weights])
-        write([variable for variable, _ in self._fresh], [value for _, value in self._fresh])
-        rates = None if rates is None else padded(rates)
-        logs = []
-        most = epochs_at_once(len(train), self._runs)
-        for some in in_blocks(map(padded, orders), len(train), self._runs):
-            count = len(some)
-            result = self._run(train.data, valid.data if valid else None, rates, block(some, most), count)
-            logs.append({name: values.numpy()[:count, :runs] for name, values in result.items()})
-            advance(count)
-        return joined(logs)
+    def _begin(self, values: list[np.ndarray]) -> None:
+        write(self._variables, [np.moveaxis(value, 0, -1) for value in values])
 
     def weights(self, runs: int) -> list[np.ndarray]:
         """Return the present weights of the first runs, the run in the first axis."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,17 +17,15 @@ from batchlab.training.programs.convolution import as_products
 from batchlab.training.programs.loop import (
     CannotCompileError,
     Compiled,
-    block,
     constants,
     epochs_at_once,
     gather,
-    in_blocks,
-    joined,
     over_batches,
     over_epochs,
 )
 from batchlab.training.programs.philox import written_out
 from batchlab.training.programs.pure import PureStep, apply
+from batchlab.training.programs.side_by_side import SideBySide
 from batchlab.training.recognise import is_measured_at_once
 from batchlab.training.rows import Rows
 from batchlab.training.self_check import Step, plain
@@ -37,7 +35,7 @@ from batchlab.training.subject import Subject
 _LEAST_RUNS, _MOST_RUNS = 16, 64
 
 
-class VectorisedProgram:
+class VectorisedProgram(SideBySide):
     """Keras's step of one run, for all of them at once.
 
     Args:
@@ -95,54 +93,6 @@ class VectorisedProgram:
     def whole(runs: int) -> int:
         """Return how many runs a program for so many is made for."""
         return runs
-
-    def compile(self) -> None:
-        """Let XLA compile before anything is trained.
-
-        Raises:
-            CannotCompileError: XLA cannot.
-        """
-        self._run.compile()
-
-    def __call__(
-        self,
-        weights: list[np.ndarray],
-        rates: np.ndarray | None,
-        train: Rows,
-        valid: Rows | None,
-        orders: Iterator[np.ndarray],
-        advance: Callable[[int], object],
-    ) -> dict[str, np.ndarray]:
-        """Train all runs.
-
-        Args:
-            weights: For each of the model's variables, an array (runs, …) of initial values.
-            rates: Learning rates, shape (runs,), or None where the optimizer follows a schedule.
-            train: The training rows.
-            valid: The validation rows.
-            orders: For each epoch the orders of the rows, int32 of shape (rows, runs).
-            advance: Called with the number of epochs done since the last call.
-
-        Returns:
-            For each figure an array (epochs, runs).
-        """
-        runs = len(weights[0])
-
-        def padded(array: np.ndarray, axis: int) -> np.ndarray:
-            if runs == self._runs:
-                return array
-            return np.concatenate([array, np.repeat(array.take([-1], axis), self._runs - runs, axis)], axis)
-
-        write([variable for variable, _ in self._fresh], [value for _, value in self._fresh])
-        self._begin([padded(value, 0) for value in weights])
-        rates = None if rates is None else padded(rates, 0)
-        most, logs = epochs_at_once(len(train), self._runs), []
-        for some in in_blocks((padded(order, 1) for order in orders), len(train), self._runs):
-            count = len(some)
-            result = self._run(train.data, valid.data if valid else None, rates, block(some, most), count)
-            logs.append({name: values.numpy()[:count, :runs] for name, values in result.items()})
-            advance(count)
-        return joined(logs)
 
     def weights(self, runs: int) -> list[np.ndarray]:
         """Return the present weights of the first runs, the run in the first axis."""
