@@ -15,6 +15,7 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell
 from test_notebooks import NOTEBOOKS
 
 from batchlab.claims import documented_runs, texts
@@ -170,14 +171,23 @@ def test_the_claims_name_the_documented_figures():
 
 
 @pytest.mark.thorough
-def test_a_notebook_runs_and_its_documented_figures_are_printed(tmp_path):
-    stem = "03_batch_size_250"  # the quicker one
-    command = [sys.executable, "tools/run_notebooks.py", "--output", str(tmp_path), stem]
-    environment = os.environ | {"ADS_CSV": str(ROOT / "data" / "stand_in.csv")}
+def test_the_documented_figures_are_printed_beside_those_of_a_run(tmp_path):
+    """The notebook's own cells, but for its many runs."""
+    stem, runs = "03_batch_size_250", "runs = helpers.fit_seeds(helpers.build_model, x, y, seeds=3, batch_size=250, "
+    cells = [cell for cell in notebook(stem).cells if cell.cell_type == "code"]
+    (compared,) = [cell for cell in cells if "documented-against-measured" in cell.metadata.get("tags", [])]
+    load = "import helpers\ntable = helpers.load_ads()\nx, y = helpers.scale_features(table)"
+    short = [new_code_cell(load), new_code_cell(f"{runs}epochs=10, validation_split=0.2)"), compared]
+    (tmp_path / "in").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=short), tmp_path / "in" / f"{stem}.ipynb")
+
+    places = ["--notebooks", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    environment = os.environ | {"ADS_CSV": str(STAND_IN), "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "tools/run_notebooks.py", *places]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""
-    assert [path.stem for path in tmp_path.iterdir()] == [stem]
+    assert [path.stem for path in (tmp_path / "out").iterdir()] == [stem]
 
     _, _, tables = result.stdout.partition("Documented against measured")
     assert "Data: the synthetic stand-in" in tables or "Data: stand_in.csv" in tables

@@ -67,15 +67,12 @@ def test_the_default_leaves_out_what_only_the_thorough_run_includes(run):
     assert run("--thorough", asks=asks)[0] == 0 and run(asks=asks)[0] == 1
 
 
-@pytest.mark.parametrize("options", [(), ("--thorough",)])
-def test_files_that_are_not_named_are_compiled_without_optimising(run, monkeypatch, options):
+def test_files_that_are_not_named_are_compiled_without_optimising(run):
     asks = (
         "import os\n\n\ndef test_flags():\n    assert {}('optimization_level=0' in os.environ.get('XLA_FLAGS', ''))\n"
     )
-    monkeypatch.setattr(run_tests, "DRAWN", "tests/test_drawn.py")
-    status, out = run(*options, named=False, asks=asks.format(""), drawn=asks.format("not "))
-    assert status == 0 and out.splitlines()[-1] == f"{1 + len(options)} passed, 0 failed, 0 skipped"
-    assert run(*options, asks=asks.format("not "))[0] == 0
+    assert run(named=False, asks=asks.format(""))[0] == 0
+    assert run(asks=asks.format("not "))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -100,7 +97,7 @@ def test_a_run_without_any_test_fails(run):
 def test_every_file_is_run_once_in_processes_of_equal_length():
     files = [f"tests/test_{letter}.py" for letter in "abcdef"]
     known = dict(zip(files, [90, 50, 40, 30, 20, 10], strict=True))
-    alone = {"notebooks/long.ipynb": 300, "notebooks/short.ipynb": 5, run_tests.DRAWN: 130}
+    alone = {"notebooks/long.ipynb": 300, "notebooks/middle.ipynb": 130, "notebooks/short.ipynb": 5}
     found = run_tests.groups([*files, *alone], known | alone, 2)
     assert sorted(path for group in found for path in group) == sorted([*files, *alone])
     together = [sum((known | alone)[path] for path in group) for group in found]

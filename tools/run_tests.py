@@ -10,8 +10,7 @@ goes on with the rest (conftest.py). A notebook's kernel is its own process. Thr
 what they compiled.
 
 Half of the seconds of the files are XLA's, which compiles hundreds of small programs that then run for milliseconds. So
-they are compiled without optimising, in half the time. Notebooks, the cases drawn at random and files that are named
-have what users have.
+they are compiled without optimising, in half the time. Notebooks, and files that are named, have what users have.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 DURATIONS = Path("tests", "durations.json")  # from the root
 PROCESS_BYTES = 2**32  # what a process may take; conftest.py fails beyond
-DRAWN = "tests/test_fit_generated.py"  # of the thorough run alone; compiled as users' programs are
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--thorough", action="store_true", help="every case, and notebooks on both tables")
     parser.add_argument("--root", type=Path, default=ROOT, help="where the tests are")
     options = parser.parse_args(arguments)
-    paths, flags = options.paths or default_paths(options.root, options.thorough), []
+    paths, flags = options.paths or default_paths(options.root), []
     if options.thorough:
         flags = ["--thorough"]
     elif not options.paths:
@@ -109,11 +107,10 @@ def at_once() -> int:
     return max(1, min(cores, psutil.virtual_memory().total // PROCESS_BYTES))
 
 
-def default_paths(root: Path, thorough: bool) -> list[str]:
-    """Every notebook and every file of tests; the cases drawn at random in the thorough run alone."""
+def default_paths(root: Path) -> list[str]:
+    """Every notebook and every file of tests."""
     found = [*root.glob("notebooks/*.ipynb"), *root.glob("tests/test_*.py")]
-    paths = [path.relative_to(root).as_posix() for path in sorted(found)]
-    return paths if thorough else [path for path in paths if path != DRAWN]
+    return [path.relative_to(root).as_posix() for path in sorted(found)]
 
 
 def durations(root: Path, thorough: bool) -> dict[str, float]:
@@ -147,7 +144,7 @@ def groups(paths: Sequence[str], known: Mapping[str, float], number: int) -> lis
 
 
 def _alone(path: str) -> bool:
-    return path.endswith(".ipynb") or path == DRAWN
+    return path.endswith(".ipynb")
 
 
 def _environment(programs: Path) -> dict[str, str]:
