@@ -10,6 +10,7 @@ import pytest
 
 from batchlab import training
 from batchlab.training import keras_internals as internals
+from batchlab.training.programs import cache
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 GENERATOR = np.random.default_rng(5)
@@ -23,8 +24,9 @@ def names_read():
     return sorted({node.args[1].value for node in calls if getattr(node.func, "id", None) == "_read"})
 
 
-def model(units=4):
-    built = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units, "relu"), keras.layers.Dense(1, "sigmoid")])
+def model(units=4, *more):
+    own = keras.layers.Dense(units, "relu"), *more, keras.layers.Dense(1, "sigmoid")
+    built = keras.Sequential([keras.Input((2,)), *own])
     built.compile(keras.optimizers.AdamW(0.01), "binary_crossentropy", metrics=["accuracy"])
     return built
 
@@ -57,13 +59,15 @@ CALLBACKS = {
     "_model": lambda folder: [keras.callbacks.EarlyStopping()],
 }
 SEEDS_ONLY = {"_backend_update_step"}
+#: Of TensorFlow, for random layers in many runs.
+MAPPED_ONLY = {"_pfor_converter_registry", "wrap"}
 #: What runs side by side do without.
 FIT_ONLY = {"_compile_loss", "_initial_epoch", "_loss_tracker"}
 UNITS = iter(range(5, 1000))
 
 
 def test_the_names_are_found_in_the_source():
-    assert {"_compile_metrics", *CALLBACKS, *SEEDS_ONLY, *FIT_ONLY} <= set(names_read())
+    assert {"_compile_metrics", *CALLBACKS, *SEEDS_ONLY, *MAPPED_ONLY, *FIT_ONLY} <= set(names_read())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +75,7 @@ def test_the_names_are_found_in_the_source():
     [
         pytest.param(name, marks=[] if name == "_compile_metrics" else pytest.mark.thorough)
         for name in names_read()
-        if name not in SEEDS_ONLY | set(CALLBACKS)
+        if name not in SEEDS_ONLY | MAPPED_ONLY | set(CALLBACKS)
     ],
 )
 def test_fit_without_a_private_name_trains_through_keras_and_says_which(without, monkeypatch, name):
@@ -102,7 +106,7 @@ def test_a_private_name_of_a_callback(without, monkeypatch, tmp_path, name):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", [name for name in names_read() if name not in CALLBACKS])
+@pytest.mark.parametrize("name", [name for name in names_read() if name not in MAPPED_ONLY | set(CALLBACKS)])
 def test_fit_seeds_without_a_private_name_gives_the_same_runs_and_says_which(without, name):
     arguments = {"seeds": 2, "batch_size": 16, "epochs": 2, "shuffle": False}
     units = next(UNITS)  # of a model for which no program waits, which would not ask again
@@ -116,6 +120,19 @@ def test_fit_seeds_without_a_private_name_gives_the_same_runs_and_says_which(wit
     assert (name not in FIT_ONLY) <= len(told) <= 2
     assert len(set(told)) == len(told)
     np.testing.assert_allclose(frame[["loss", "accuracy"]], expected, atol=1e-5)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", sorted(MAPPED_ONLY))
+def test_random_layers_without_a_private_name_are_trained_one_run_after_the_other(without, name):
+    units = next(UNITS)
+    arguments = {"seeds": 2, "batch_size": 16, "epochs": 2}
+    expected = training.fit_seeds(lambda: model(units, keras.layers.Dropout(0.5)), X, Y, **arguments)
+    cache._idle.clear()
+    without(name)
+    with pytest.warns(UserWarning, match=f"no_{name}"):
+        frame = training.fit_seeds(lambda: model(units, keras.layers.Dropout(0.5)), X, Y, **arguments)
+    np.testing.assert_allclose(frame[["loss", "accuracy"]], expected[["loss", "accuracy"]], atol=1e-5)
 
 
 def one_by_keras(units, seed, arguments):

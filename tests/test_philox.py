@@ -7,7 +7,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchlab.training import keras_internals as internals
 from batchlab.training.programs import philox
+from batchlab.training.programs.loop import CannotCompileError
 
 SEEDS = st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 2)
 SHAPES = st.lists(st.integers(0, 9), max_size=3).map(tuple)
@@ -82,11 +84,41 @@ def test_a_shape_that_is_known_only_when_the_program_runs():
     np.testing.assert_array_equal(drawn, tf.random.stateless_uniform([7], [1, 2]))
 
 
-def test_tensorflow_is_left_as_it_was():
+def test_mapped_over_seeds_each_draws_its_own():
+    seeds = tf.constant([[1, 2], [-3, 4], [5, -6]])
+
+    def draw(seed):
+        uniform = tf.random.stateless_uniform((5, 3), seed, minval=2.0, maxval=3.0)
+        dropped = tf.nn.experimental.stateless_dropout(tf.ones((4, 3)), rate=0.5, seed=seed, noise_shape=[4, 1])
+        return uniform, tf.random.stateless_normal((7,), seed), dropped
+
+    expected = [tf.stack(values) for values in zip(*map(draw, seeds), strict=True)]
+    with philox.mapped():
+        found = tf.function(
+            lambda: tf.vectorized_map(draw, seeds, fallback_to_while_loop=False), jit_compile=True, autograph=False
+        )()
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-6)
+
+
+def test_what_is_drawn_alike_in_all_runs_is_refused():
+    def draw(number):
+        return number + tf.random.stateless_uniform((), [1, 2])
+
+    with pytest.raises(CannotCompileError, match="the same random numbers in all runs"), philox.mapped():
+        tf.function(lambda: tf.vectorized_map(draw, tf.zeros(3)), autograph=False)()
+
+
+@pytest.mark.parametrize("begin", [philox.written_out, philox.mapped])
+def test_tensorflow_is_left_as_it_was(begin):
     names = [(tf.random, "stateless_uniform"), (tf.random, "stateless_normal")]
     names.append((tf.nn.experimental, "stateless_dropout"))
-    before = [getattr(*name) for name in names]
-    with pytest.raises(ZeroDivisionError), philox.written_out():
-        assert [getattr(*name) for name in names] != before
+
+    def present():
+        return [*(getattr(*name) for name in names), *internals.converters_of_mapping().values()]
+
+    before = present()
+    with pytest.raises(ZeroDivisionError), begin():
+        assert present()[:3] != before[:3]
         raise ZeroDivisionError
-    assert [getattr(*name) for name in names] == before
+    assert present() == before

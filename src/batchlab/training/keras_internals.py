@@ -6,6 +6,7 @@ name is then trained through `model.fit`: slower, and right.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -133,6 +134,27 @@ def flat_call(function: Any) -> Callable | None:  # noqa: ANN401
     """
     call, captured = getattr(function, "_call_flat", None), function.captured_inputs
     return call and (lambda tensors: call(tensors, captured))
+
+
+def converters_of_mapping() -> dict[str, Callable]:
+    """Return what `tf.vectorized_map` makes of an operation of each kind, to be changed for a while.
+
+    Raises:
+        MissingInternalError: This TensorFlow keeps it elsewhere.
+    """
+    return _read(_mapping(), "_pfor_converter_registry")
+
+
+def mapped_result(tensor: Any) -> Any:  # noqa: ANN401
+    """Return as the result of such a function a tensor that differs from run to run, the run in the first axis."""
+    return _read(_mapping(), "wrap")(tensor, is_stacked=True)
+
+
+def _mapping() -> Any:  # noqa: ANN401
+    try:
+        return importlib.import_module("tensorflow.python.ops.parallel_for.pfor")
+    except ImportError as error:
+        raise MissingInternalError(f"this TensorFlow has no {error.name}") from None
 
 
 def profiles_batches(callback: keras.callbacks.TensorBoard) -> bool:

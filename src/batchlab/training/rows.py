@@ -131,6 +131,8 @@ def row_orders(seed: int | None, rows: int, span: range, shuffle: bool) -> Itera
 
 
 def _map(function: Any, tree: Tree) -> Tree:  # noqa: ANN401
+    if isinstance(tree, np.ndarray):  # most are, and to look for branches takes longer than many a function
+        return function(tree)
     return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), tree)
 
 

@@ -85,6 +85,7 @@ _STATELESS = (
 )
 _NAMES = frozenset({"name", "_name"})
 _VALUE = frozenset({"_value"})
+_PLAIN = frozenset({bool, int, float, type(None)})
 _VALUES = (bool, int, float, complex, bytes, type(None), type(Ellipsis))
 
 
@@ -185,17 +186,17 @@ class _Walk:
     def _described(self, value: object) -> str:
         kind = type(value)
         attributes = vars(value) if hasattr(value, "__dict__") else {}
-        parts = [f"{self._met.get(id(value), '')} {kind.__module__}.{kind.__qualname__}"]
         named = self._all_names or id(value) in self._ends
-        without = frozenset() if named or not issubclass(kind, _NAMED) else _NAMES
-        without |= _VALUE if issubclass(kind, keras.Variable) else frozenset()
-        for name in sorted(attributes):
-            if name in _NO_MATTER or name in without or name.startswith("_self_"):
-                continue
+        title, fields = _fields(kind, tuple(attributes), named)
+        parts = [f"{self._met.get(id(value), '')} {title}"]
+        for name, begin in fields:
             held = attributes[name]
+            if type(held) in _PLAIN:  # most are, and `fit` waits for this walk at every call
+                parts.append(f"{begin}{held!r}")
+                continue
             if name == "_keras_history":  # by the call that made it: a layer may have been called elsewhere before
                 held = internals.made_by(value)
-            parts.append(f"{name}={self._token(held)}")
+            parts.append(begin + self._token(held))
         return " ".join(parts)
 
 
@@ -218,6 +219,23 @@ def _goes_by_names(optimizer: object) -> bool:
 
 def _has_names(tree: Any) -> bool:  # noqa: ANN401
     return isinstance(tree, dict) or (isinstance(tree, list | tuple) and any(map(_has_names, tree)))
+
+
+@functools.lru_cache(4096)
+def _fields(kind: type, names: tuple[str, ...], named: bool) -> tuple[str, list[tuple[str, str]]]:
+    """Return the name of a type, and which attributes of an object of it matter: each with what it begins in the text.
+
+    Args:
+        kind: The type.
+        names: All attributes of the object.
+        named: Whether its own name matters.
+    """
+    without = frozenset() if named or not issubclass(kind, _NAMED) else _NAMES
+    without |= _VALUE if issubclass(kind, keras.Variable) else frozenset()
+    matter = [
+        name for name in sorted(names) if not (name in _NO_MATTER or name in without or name.startswith("_self_"))
+    ]
+    return f"{kind.__module__}.{kind.__qualname__}", [(name, f"{name}=") for name in matter]
 
 
 @functools.lru_cache(1024)

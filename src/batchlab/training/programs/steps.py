@@ -7,8 +7,7 @@ they are stored there: `places` says what goes where.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -25,8 +24,7 @@ from batchlab.training.subject import Subject
 _UNROLLED = 4
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A variable of a step, and what of a user's model it holds: one variable, or the entries of several."""
 
     ours: keras.Variable

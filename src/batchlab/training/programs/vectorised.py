@@ -23,7 +23,7 @@ from batchlab.training.programs.loop import (
     over_batches,
     over_epochs,
 )
-from batchlab.training.programs.philox import written_out
+from batchlab.training.programs.philox import mapped
 from batchlab.training.programs.pure import PureStep, apply
 from batchlab.training.programs.side_by_side import SideBySide
 from batchlab.training.recognise import is_measured_at_once
@@ -70,7 +70,7 @@ class VectorisedProgram(SideBySide):
         # Not compiled, but traced once: to map a function takes a second, and every new model is checked.
         self._once = tf.function(self._evaluation_and_step, autograph=False)
         try:
-            with written_out(), as_products():
+            with mapped(), as_products():
                 self._run = Compiled(self._epochs, train.data, valid.data if valid else None, rates, orders, 0)
         except (ValueError, NotImplementedError) as error:
             found = re.search(r"(?:vectorization defined for |of op ')(\w+)", str(error))
@@ -197,7 +197,7 @@ class VectorisedProgram(SideBySide):
 
     def _evaluation_and_step(self, batch: tuple, state: list[tf.Tensor]) -> tuple[dict, tf.Tensor, dict]:
         """Evaluate a batch, put the state back, and take a step but for the update; return what both give."""
-        with written_out(), as_products():
+        with mapped(), as_products():
             self._reset()
             self._evaluate(*batch)
             evaluated = self._figures()
@@ -236,7 +236,8 @@ class VectorisedProgram(SideBySide):
                 figures |= {f"val_{name}": value for name, value in self._figures().items()}
             return figures
 
-        names = ordered_figures([*self._figures(), *(f"val_{name}" for name in self._figures() if valid is not None)])
+        own = self._pure.figures([value[0] for value in self._state()])  # of one run, for their names
+        names = ordered_figures([*own, *(f"val_{name}" for name in own if valid is not None)])
         return over_epochs(epoch, orders, count, dict.fromkeys(names, (self._runs,)))
 
 
