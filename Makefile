@@ -18,7 +18,7 @@ profile: .venv/installed  ## where the tests' time goes, as a table, and into te
 	$(PY) tools/profile_tests.py $(OPTIONS)
 
 test-colab: .venv-colab/installed  ## what rests on Keras, TensorFlow or drawing, on the versions that Colab has
-	.venv-colab/bin/python tools/run_tests.py tests/test_fit_optimizers.py tests/test_fit_every.py tests/test_fit_generated.py tests/test_fit_exact.py tests/test_fit_models.py tests/test_fit_losses.py tests/test_fit_state.py \
+	.venv-colab/bin/python tools/run_tests.py tests/test_fit_optimizers.py tests/test_fit_every.py tests/test_fit_generated.py tests/test_fit_seeds_generated.py tests/test_fit_exact.py tests/test_fit_models.py tests/test_fit_losses.py tests/test_fit_state.py \
 		tests/test_fit_contract.py tests/test_fit_seeds.py tests/test_fit_seeds_equality.py tests/test_fit_seeds_models.py tests/test_fit_seeds_one_by_one.py tests/test_fit_seeds_exact.py tests/test_fit_seeds_vectorised.py tests/test_ahead.py tests/test_philox.py tests/test_structure.py tests/test_self_check.py tests/test_keras_internals.py tests/test_cache.py tests/test_device.py tests/test_resume.py \
 		tests/test_xla.py tests/test_helpers.py tests/test_descent.py tests/test_autodiff.py tests/test_checkpointing.py \
 		tests/test_style.py tests/test_graphs.py tests/test_curvature.py tests/test_sweep.py

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from keras import layers
 from twins import spy_on_model_fit
@@ -19,6 +20,14 @@ from batchlab import training
 
 ROWS = 44
 TOLERANCE = 1e-5
+#: For tests. The same cases every time, and no smaller ones looked for: a failure prints its case, and `make fuzz`
+#: makes it small.
+DRAWN = {
+    "deadline": None,
+    "derandomize": True,
+    "phases": [Phase.generate],
+    "suppress_health_check": list(HealthCheck),
+}
 
 some = st.sampled_from
 
