@@ -2,6 +2,7 @@
 
 import importlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -45,6 +46,16 @@ def test_more_runs_than_a_program_holds_and_rates_of_their_own(monkeypatch):
         np.testing.assert_allclose(rows["val_loss"], history["val_loss"], atol=1e-5)
         for found, expected in zip(weights, model.get_weights(), strict=True):
             np.testing.assert_allclose(found[position], expected, atol=1e-5)
+
+
+@pytest.mark.thorough
+def test_programs_that_are_made_at_a_time_leave_each_other_alone():
+    sizes = [16, 24, 40]
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        found = pool.map(lambda size: runs(BOTH, seeds=2, epochs=1, batch_size=size), sizes)
+    for size, frame in zip(sizes, found, strict=True):
+        history, _ = single_runs(BOTH)(1, epochs=1, batch_size=size)
+        np.testing.assert_allclose(frame[frame["seed"] == 1]["loss"], history["loss"], atol=1e-5)
 
 
 @pytest.mark.thorough

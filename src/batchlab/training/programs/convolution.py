@@ -6,10 +6,11 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import tensorflow as tf
+
+from batchlab.training.programs.patches import replaced
 
 _MOST_PLACES = 49  # of a filter: each is a part of a copy of the image
 
@@ -17,16 +18,11 @@ _MOST_PLACES = 49  # of a filter: each is a part of a copy of the image
 @contextmanager
 def as_products() -> Iterator[None]:
     """Have the convolutions of Keras's layers computed as here, where that can be."""
-    own = tf.nn.convolution
-    tf.nn.convolution = _in_place_of(own)
-    try:
+    with replaced(tf.nn, "convolution", _in_place_of):
         yield
-    finally:
-        tf.nn.convolution = own
 
 
 def _in_place_of(own: Callable) -> Callable:
-    @wraps(own)
     def convolved(
         input: tf.Tensor,
         filters: tf.Tensor,

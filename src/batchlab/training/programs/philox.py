@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import tensorflow as tf
 
 from batchlab.training import keras_internals as internals
 from batchlab.training.programs.loop import CannotCompileError
+from batchlab.training.programs.patches import replaced
 
 _OPERATION = "StatelessRandomUniform"
 _ROUNDS = 10
@@ -35,17 +35,12 @@ def written_out(fractions: Callable | None = None) -> Iterator[None]:
         fractions: What draws them; see `mapped`.
     """
     fractions = fractions or _fractions
-    dropout, own = tf.nn.experimental.stateless_dropout, {}
-    for name, draw in (("stateless_uniform", uniform), ("stateless_normal", normal)):
-        own[name] = getattr(tf.random, name)
-        setattr(tf.random, name, _in_place_of(own[name], draw, fractions))
-    tf.nn.experimental.stateless_dropout = _dropout_in_place_of(dropout, fractions)
-    try:
+    with (
+        replaced(tf.random, "stateless_uniform", lambda own: _in_place_of(own, uniform, fractions)),
+        replaced(tf.random, "stateless_normal", lambda own: _in_place_of(own, normal, fractions)),
+        replaced(tf.nn.experimental, "stateless_dropout", lambda own: _dropout_in_place_of(own, fractions)),
+    ):
         yield
-    finally:
-        tf.nn.experimental.stateless_dropout = dropout
-        for name, function in own.items():
-            setattr(tf.random, name, function)
 
 
 @contextmanager
@@ -58,8 +53,7 @@ def mapped() -> Iterator[None]:
     Raises:
         CannotCompileError: In the end, if one was left as it is: it depends on no seed that is mapped.
     """
-    converters = internals.converters_of_mapping()
-    own, asked, drawn = converters[_OPERATION], 0, 0
+    asked = drawn = 0
 
     def one_operation(number: int, seed: tf.Tensor) -> tf.Tensor:
         nonlocal asked
@@ -71,12 +65,13 @@ def mapped() -> Iterator[None]:
         drawn += 1
         return internals.mapped_result(_fractions(math.prod(given.outputs[0].shape), given.stacked_input(1)))
 
-    converters[_OPERATION] = of_all_seeds
-    try:
-        with written_out(one_operation):
+    with written_out(one_operation):
+        converters = internals.converters_of_mapping()
+        own, converters[_OPERATION] = converters[_OPERATION], of_all_seeds
+        try:
             yield
-    finally:
-        converters[_OPERATION] = own
+        finally:
+            converters[_OPERATION] = own
     if drawn < asked:
         raise CannotCompileError("a layer draws the same random numbers in all runs")
 
@@ -113,7 +108,6 @@ def _in_place_of(own: Callable, draw: Callable, fractions: Callable) -> Callable
     """Return TensorFlow's function, which draws as here what can be."""
     low, high = ("minval", "maxval") if draw is uniform else ("mean", "stddev")
 
-    @wraps(own)
     def drawn(shape: Any, seed: Any, *args: Any, **named: Any) -> tf.Tensor:  # noqa: ANN401
         known = _known(shape)
         dtype = tf.as_dtype(named.get("dtype", tf.float32))
@@ -127,7 +121,6 @@ def _in_place_of(own: Callable, draw: Callable, fractions: Callable) -> Callable
 
 
 def _dropout_in_place_of(own: Callable, fractions: Callable) -> Callable:
-    @wraps(own)
     def dropped(x: Any, rate: Any, seed: Any, rng_alg: Any = None, noise_shape: Any = None, **named: Any) -> tf.Tensor:  # noqa: ANN401
         known = _known(tf.shape(x) if noise_shape is None else noise_shape)
         plain = isinstance(rate, int | float) and 0 < rate < 1 and rng_alg is None and not named
