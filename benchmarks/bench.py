@@ -35,7 +35,7 @@ import pandas as pd  # noqa: E402
 from calls import Calls  # noqa: E402
 from contestants import Contestant, Task, Unavailable, compiled_fit, contestants, plain_keras, versions  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from networks import Networks, ratios  # noqa: E402
+from networks import KINDS, Networks, ratios  # noqa: E402
 
 import helpers  # noqa: E402
 
@@ -58,6 +58,7 @@ class Plan:
         first_curves: Rounds that also start a fresh process and draw a curve.
         thorough: Whether to look for the best of Keras's options among more than two settings.
         chains: Networks for the comparison of a graphics card with the processor, where there is a card.
+        kinds: Of the networks that people train.
     """
 
     batch_sizes: tuple[int, ...] = (1, 32, 250)
@@ -69,6 +70,7 @@ class Plan:
     first_curves: int = 3
     thorough: bool = True
     chains: tuple[devices.Chain, ...] = devices.CHAINS
+    kinds: tuple[str, ...] = KINDS
 
 
 QUICK = Plan(
@@ -81,6 +83,7 @@ QUICK = Plan(
     first_curves=1,
     thorough=False,
     chains=devices.CHAINS[:1],
+    kinds=("plain", "both"),
 )
 
 
@@ -253,7 +256,7 @@ def measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict:
     say("warm-up: calls")
     calls, called = Calls.prepare(x, y), []
     say("warm-up: networks")
-    networks, networked = Networks.prepare(x, y, 2 * plan.longest), []
+    networks, networked = Networks.prepare(x, y, 2 * plan.longest, plan.kinds), []
     # What is alive now stays: looking through it before every sample would take longer than most samples.
     gc.collect()
     gc.freeze()

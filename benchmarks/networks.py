@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -64,12 +64,12 @@ class Networks:
     epochs: int
 
     @classmethod
-    def prepare(cls, x: np.ndarray, y: np.ndarray, epochs: int) -> Networks:
-        """Train everything once."""
+    def prepare(cls, x: np.ndarray, y: np.ndarray, epochs: int, kinds: Sequence[str] = KINDS) -> Networks:
+        """Train everything once: a plain model, and others of these kinds."""
         generator = np.random.default_rng(0)  # what the pixels show takes no part in how long it takes
         images = generator.uniform(size=(320, 8, 8, 1)).astype(np.float32)
         digits = generator.integers(0, 10, 320)
-        models = {kind: chain(kind) for kind in KINDS}
+        models = {kind: chain(kind) for kind in kinds}
         networks = cls(x, y, images, digits, models, of_images(), epochs)
         for call in networks.calls().values():
             call()
@@ -90,7 +90,7 @@ class Networks:
         calls["fit, EarlyStopping"] = lambda: fit(plain, self.x, self.y, callbacks=stops(), **validated)
         calls |= {
             f"fit_seeds, {kind}": lambda kind=kind: fit_seeds(lambda: chain(kind), self.x, self.y, seeds=RUNS, **few)
-            for kind in KINDS
+            for kind in self.models
         }
         pictures = (self.images, self.digits)
         calls["fit, images, one run after the other"] = lambda: [
@@ -104,18 +104,19 @@ class Networks:
         seconds = {name: timed(call) for name, call in self.calls().items()}
         rows = len(self.x) + random.SystemRandom().randrange(1, 5000)  # so that no compiled program is found on disk
         x, y = (np.resize(array, (rows, *array.shape[1:])) for array in (self.x, self.y))
-        for kind in KINDS:
+        for kind in self.models:
             seconds[f"first fit, {kind}"] = timed(lambda kind=kind: fit(chain(kind), x, y, batch_size=32, epochs=1))
         return seconds
 
 
 def ratios(samples: list[dict[str, float]]) -> list[tuple[str, float, list[float]]]:
-    """Return the ratios that have a limit: their names, the limits, a value for each sample."""
+    """Return the ratios that have a limit: their names, the limits, a value for each sample that has both."""
     pairs = [(f"fit, {kind}", "fit, plain", 4) for kind in KINDS[1:]]
     pairs += [("fit, EarlyStopping", "fit, with validation", 4)]
     pairs += [(f"fit_seeds, {kind}", "fit_seeds, plain", 2) for kind in KINDS[1:]]
     pairs += [("fit_seeds, images", "fit, images, one run after the other", 0.25)]
     pairs += [(f"first fit, {kind}", "first fit, plain", 1.5) for kind in KINDS[1:]]
     return [
-        (f"{above} / {below}", limit, [one[above] / one[below] for one in samples]) for above, below, limit in pairs
+        (f"{above} / {below}", limit, [one[above] / one[below] for one in samples if above in one])
+        for above, below, limit in pairs
     ]

@@ -67,8 +67,7 @@ class VectorisedProgram(SideBySide):
         has_rates = isinstance(model.optimizer.learning_rate, keras.Variable)
         rates = np.zeros(runs, np.float32) if has_rates else None
         orders = np.zeros((epochs_at_once(len(train), runs), len(train), runs), np.int32)
-        # Not compiled, but traced once: to map a function takes a second, and every new model is checked.
-        self._once = tf.function(self._evaluation_and_step, autograph=False)
+        self._once: Callable | None = None
         try:
             with mapped(), as_products():
                 self._run = Compiled(self._epochs, train.data, valid.data if valid else None, rates, orders, 0)
@@ -123,7 +122,10 @@ class VectorisedProgram(SideBySide):
         write(our_scalars, read(scalars))
         for name, (ours,) in our_slots.items():
             ours.assign(self._repeated(self._flat(read(slots[name])).numpy()))
-        evaluated, own, figures = self._once(constants(subject.batch), read(self._kept))
+        given = constants(subject.batch), read(self._kept)
+        if self._once is None:  # to map a function takes a second, and every new model is checked
+            self._once = tf.function(self._evaluation_and_step, autograph=False).get_concrete_function(*given)
+        evaluated, own, figures = self._once(*given)
         parts = zip(tf.split(own[0], self._sizes), self._shapes, strict=True)
         given = [tf.zeros(shape) if g is None else g for g, shape in zip(gradients, self._shapes, strict=True)]
         rate = None
