@@ -20,7 +20,7 @@ from batchlab.figures.surfaces import plot_contours, plot_surface
 from batchlab.ideas import autodiff, checkpointing, descent, recursion
 from batchlab.ideas.exercises import check_exercise, show_solution
 from batchlab.ledger import ledger, margins
-from batchlab.models import OPTIMIZERS, build_model
+from batchlab.models import OPTIMIZERS, GhostBatchNormalization, build_model
 from batchlab.report import write_report
 from batchlab.results import METRICS, history_frame
 from batchlab.study import cohort, curvature, growth, parallel, scaling, speed, streaming, synthetic, tuning
@@ -44,6 +44,7 @@ __all__ = [
     "OPTIMIZERS",
     "TARGET",
     "DataError",
+    "GhostBatchNormalization",
     "Phase",
     "answer",
     "autodiff",

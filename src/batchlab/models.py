@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -71,6 +72,50 @@ def build_model(
         optimizer = keras.optimizers.SGD(momentum=_MOMENTUM)
     model.compile(optimizer=optimizer, loss=loss, metrics=None if classes is None else ["accuracy"])
     return model
+
+
+@keras.saving.register_keras_serializable("batchlab")
+class GhostBatchNormalization(keras.layers.BatchNormalization):
+    """BatchNormalization by parts of a batch, "ghost batches" (Hoffer, Hubara & Soudry 2017).
+
+    In training, mean and variance are those of `ghost_size` rows each, so that their noise can be chosen apart from the
+    number of rows in an update. The moving averages take the mean over the parts; an evaluation is as without parts.
+
+    Args:
+        ghost_size: Rows of a part; has to divide the rows of a batch.
+        **options: As of `keras.layers.BatchNormalization`; the axis is always the last.
+    """
+
+    def __init__(self, ghost_size: int, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self.ghost_size = whole_number(ghost_size, "ghost_size", 1)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ANN401
+        """Normalise rows of shape (rows, units).
+
+        Raises:
+            ValueError: The ghost size does not divide the rows.
+        """
+        if not training or not self.trainable:
+            return super().call(inputs, training=False, mask=mask)
+        rows, units = inputs.shape
+        if rows is not None and rows % self.ghost_size:
+            raise ValueError(f"`ghost_size` is {self.ghost_size}, which does not divide a batch of {rows} rows.")
+        parts = keras.ops.reshape(inputs, (-1, self.ghost_size, units))
+        mean, variance = keras.ops.moments(parts, axes=1, keepdims=True)
+        for moving, seen in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average = keras.ops.reshape(keras.ops.mean(seen, axis=0), (units,))
+            moving.assign(moving * self.momentum + average * (1 - self.momentum))
+        normalised = (parts - mean) / keras.ops.sqrt(variance + self.epsilon)
+        if self.scale:
+            normalised *= self.gamma
+        if self.center:
+            normalised += self.beta
+        return keras.ops.reshape(normalised, (-1, units))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the layer is made of."""
+        return super().get_config() | {"ghost_size": self.ghost_size}
 
 
 def _hidden(units: int, dropout: float, batch_normalization: bool) -> list[keras.Layer]:

@@ -253,7 +253,7 @@ def _form(kind: type) -> str:
     ):
         if issubclass(kind, kinds):
             return form
-    if kind.__module__.split(".")[0] != "keras":
+    if kind.__module__.split(".")[0] not in ("keras", "batchlab"):
         return "other"
     # What `compile` makes of losses keeps metrics.
     return "stateless" if issubclass(kind, _STATELESS) and kind.__name__ != "CompileLoss" else "object"
@@ -261,9 +261,9 @@ def _form(kind: type) -> str:
 
 @functools.lru_cache(1024)
 def _public(value: Callable) -> str | None:
-    """Return the full name of a function or class of Keras or TensorFlow that can be found under it; else None."""
+    """Return the full name of a function or class of Keras, TensorFlow or ours that is found under it; else None."""
     module, name = getattr(value, "__module__", None) or "", getattr(value, "__qualname__", "")
-    if module.split(".")[0] not in ("keras", "tensorflow", "builtins"):
+    if module.split(".")[0] not in ("keras", "tensorflow", "batchlab", "builtins"):
         return None
     found: Any = sys.modules.get(module)
     for part in name.split("."):
