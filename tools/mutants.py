@@ -116,6 +116,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     f"{PROGRAMS}/philox.py": ("tests/test_philox.py",),
     f"{PROGRAMS}/convolution.py": ("tests/test_fit_seeds_vectorised.py",),
+    f"{PROGRAMS}/patches.py": ("tests/test_philox.py",),
     f"{PROGRAMS}/vectorised.py": ("tests/test_fit_seeds_vectorised.py",),
     f"{PROGRAMS}/side_by_side.py": ("tests/test_fit_seeds_vectorised.py", "tests/test_fit_seeds.py"),
     f"{PROGRAMS}/loop.py": (
